@@ -1,0 +1,169 @@
+import json
+
+import pytest
+from ssh_keepalive.policy import Policy, PolicyError, load_schema, parse
+
+PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
+
+
+@pytest.mark.parametrize(
+    ("section", "policy"),
+    [
+        (None, None),
+        (True, Policy(unresponsive_timeout=180)),
+        ({}, Policy(unresponsive_timeout=180)),
+        ({"enabled": True}, Policy(unresponsive_timeout=180)),
+        ({"unresponsive_timeout": None}, Policy(unresponsive_timeout=180)),
+        (False, Policy(enabled=False)),
+        ({"enabled": False, "unresponsive_timeout": "3m"}, Policy(enabled=False)),
+        ({"unresponsive_timeout": 15}, Policy(unresponsive_timeout=15)),
+        ({"unresponsive_timeout": "15"}, Policy(unresponsive_timeout=15)),
+        ({"unresponsive_timeout": "90s"}, Policy(unresponsive_timeout=90)),
+        ({"unresponsive_timeout": "1h30m"}, Policy(unresponsive_timeout=5400)),
+        ({"unresponsive_timeout": "1H30"}, Policy(unresponsive_timeout=3630)),
+        ({"unresponsive_timeout": "1d"}, Policy(unresponsive_timeout=86400)),
+        ({"client_alive_interval": 60}, PAIR),
+        ({"client_alive_interval": "1m", "client_alive_count_max": 3}, PAIR),
+        ({"client_alive_interval": 60, "client_alive_count_max": None}, PAIR),
+        ({"client_alive_interval": 0}, Policy(client_alive_interval=0, client_alive_count_max=3)),
+        ({"client_alive_interval": 5, "client_alive_count_max": 100}, Policy(True, None, 5, 100)),
+        ({"client_alive_interval": 60, "unresponsive_timeout": None}, PAIR),
+        ({"tcp_keep_alive": False}, Policy(tcp_keep_alive=False)),
+    ],
+)
+def test_sections_that_are_accepted(section, policy):
+    assert parse(section) == policy
+    if policy is not None:
+        assert parse(json.loads(json.dumps(policy.section()))) == policy
+
+
+TIME = "expected a time from 15s to 1d, for example 3m"
+INTERVAL = "expected a time from 5s to 1h, or 0 for off, for example 60"
+COUNT = "expected a whole number from 1 to 100, for example 3"
+SECTION = "expected true, false or a mapping of keys, for example {unresponsive_timeout: 3m}"
+PROBLEMS = [
+    ("3m", ["ssh_keepalive: '3m': " + SECTION]),
+    (5, ["ssh_keepalive: 5: " + SECTION]),
+    ([], ["ssh_keepalive: []: " + SECTION]),
+    ({"unresponsive_timeout": 14}, ["ssh_keepalive.unresponsive_timeout: 14: " + TIME]),
+    ({"unresponsive_timeout": 86401}, ["ssh_keepalive.unresponsive_timeout: 86401: " + TIME]),
+    ({"unresponsive_timeout": "14s"}, ["ssh_keepalive.unresponsive_timeout: '14s': " + TIME]),
+    ({"unresponsive_timeout": "2d"}, ["ssh_keepalive.unresponsive_timeout: '2d': " + TIME]),
+    ({"unresponsive_timeout": "soon"}, ["ssh_keepalive.unresponsive_timeout: 'soon': " + TIME]),
+    ({"unresponsive_timeout": ""}, ["ssh_keepalive.unresponsive_timeout: '': " + TIME]),
+    ({"unresponsive_timeout": "3m\n"}, ["ssh_keepalive.unresponsive_timeout: '3m\\n': " + TIME]),
+    ({"unresponsive_timeout": "-3m"}, ["ssh_keepalive.unresponsive_timeout: '-3m': " + TIME]),
+    ({"unresponsive_timeout": "\u0663m"}, ["ssh_keepalive.unresponsive_timeout: '\u0663m': " + TIME]),
+    ({"unresponsive_timeout": 180.0}, ["ssh_keepalive.unresponsive_timeout: 180.0: " + TIME]),
+    ({"unresponsive_timeout": True}, ["ssh_keepalive.unresponsive_timeout: True: " + TIME]),
+    ({"unresponsive_timeout": [60]}, ["ssh_keepalive.unresponsive_timeout: [60]: " + TIME]),
+    (
+        {"unresponsive_timeout": "9" * 99},
+        ["ssh_keepalive.unresponsive_timeout: '{0}...{0}9': {1}".format("9" * 27, TIME)],
+    ),
+    ({"client_alive_interval": 4}, ["ssh_keepalive.client_alive_interval: 4: " + INTERVAL]),
+    ({"client_alive_interval": "4s"}, ["ssh_keepalive.client_alive_interval: '4s': " + INTERVAL]),
+    ({"client_alive_interval": -1}, ["ssh_keepalive.client_alive_interval: -1: " + INTERVAL]),
+    ({"client_alive_interval": 3601}, ["ssh_keepalive.client_alive_interval: 3601: " + INTERVAL]),
+    (
+        {"client_alive_interval": 60, "client_alive_count_max": 0},
+        [
+            "ssh_keepalive.client_alive_count_max: 0: " + COUNT + " (with 0 OpenSSH up to 8.1 ends a session "
+            "at its first silent interval, and since 8.2 never drops any)"
+        ],
+    ),
+    (
+        {"client_alive_interval": 60, "client_alive_count_max": "3"},
+        ["ssh_keepalive.client_alive_count_max: '3': " + COUNT],
+    ),
+    (
+        {"client_alive_interval": 60, "client_alive_count_max": 101},
+        ["ssh_keepalive.client_alive_count_max: 101: " + COUNT],
+    ),
+    (
+        {"client_alive_count_max": 3},
+        [
+            "ssh_keepalive.client_alive_count_max: has no effect without client_alive_interval: "
+            "add it, or use unresponsive_timeout instead"
+        ],
+    ),
+    (
+        {"unresponsive_timeout": "3m", "client_alive_interval": 60, "client_alive_count_max": 3},
+        [
+            "ssh_keepalive.unresponsive_timeout: not together with client_alive_interval and client_alive_count_max, "
+            "which it chooses itself: remove one side, or set it to null where an image sets it"
+        ],
+    ),
+    (
+        {"unresponsive_timeout": "3m", "client_alive_interval": 60},
+        [
+            "ssh_keepalive.unresponsive_timeout: not together with client_alive_interval, "
+            "which it chooses itself: remove one side, or set it to null where an image sets it"
+        ],
+    ),
+    ({"tcp_keep_alive": "yes"}, ["ssh_keepalive.tcp_keep_alive: 'yes': expected true or false, for example true"]),
+    ({"enabled": "no"}, ["ssh_keepalive.enabled: 'no': expected true or false, for example true"]),
+    ({"idel_timeout": "15m"}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
+    ({"idel_timeout": None}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
+    (
+        {"ClientAliveInterval": 60},
+        ["ssh_keepalive.ClientAliveInterval: unknown key, did you mean client_alive_interval?"],
+    ),
+    (
+        {"client-alive-interval": 60},
+        ["ssh_keepalive.client-alive-interval: unknown key, did you mean client_alive_interval?"],
+    ),
+    (
+        {"server_alive_interval": 60},
+        [
+            "ssh_keepalive.server_alive_interval: unknown key, ServerAlive* belongs to the client (ssh_config), "
+            "the server's side is client_alive_interval and client_alive_count_max"
+        ],
+    ),
+    (
+        {7: 7},
+        [
+            "ssh_keepalive.7: unknown key, remove it or use one of client_alive_count_max, client_alive_interval, "
+            "enabled, tcp_keep_alive, unresponsive_timeout"
+        ],
+    ),
+    ({"idle_timeout": "15m"}, ["ssh_keepalive.idle_timeout: not supported by this version, remove it"]),
+    ({"match": []}, ["ssh_keepalive.match: not supported by this version, remove it"]),
+    (
+        {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": "none"},
+        [
+            "ssh_keepalive.enabled: 1: expected true or false, for example true",
+            "ssh_keepalive.idle_fallback: not supported by this version, remove it",
+            "ssh_keepalive.unresponsive_timeout: '1s': " + TIME,
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("section", "problems"), PROBLEMS, ids=[repr(section)[:60] for section, _ in PROBLEMS])
+def test_sections_that_are_refused(section, problems):
+    with pytest.raises(PolicyError) as caught:
+        parse(section)
+    assert list(map(str, caught.value.problems)) == problems
+    assert caught.value.args == ("; ".join(problems),)
+
+
+def test_every_key_of_the_schema_is_explained():
+    for subschema in load_schema()["properties"]["ssh_keepalive"]["properties"].values():
+        assert subschema["title"]
+        assert subschema["description"].endswith(".")
+
+
+def test_every_example_of_the_schema_is_accepted():
+    section = load_schema()["properties"]["ssh_keepalive"]
+    for example in section["examples"]:
+        parse(example)
+    for key, subschema in section["properties"].items():
+        for example in subschema["examples"]:
+            parse({key: example} if key != "client_alive_count_max" else {"client_alive_interval": 60, key: example})
+
+
+def test_the_schema_is_a_valid_draft_4_schema():
+    from jsonschema import Draft4Validator
+
+    Draft4Validator.check_schema(load_schema())
