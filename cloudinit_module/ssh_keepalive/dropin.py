@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The text of the drop-in, held against what sshd reports."""
+
+import json
+from typing import Dict, List, NamedTuple, Optional
+
+from .openssh import Directives
+from .policy import Policy
+
+NAME = "00-ssh-keepalive.conf"
+
+_HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
+# sshd -T says yes and no up to 10.5, true and false from 10.6 on.
+_SAME = {"true": "yes", "false": "no"}
+
+
+class Mismatch(NamedTuple):
+    """Tell a value that sshd reports (None: it reports none) from the one that was wanted."""
+
+    keyword: str
+    wanted: str
+    reported: Optional[str]
+
+
+def render(policy: Policy, directives: Directives) -> str:
+    """Return the text of the drop-in."""
+    lines = [_HEADER, "# policy: " + json.dumps(policy.section(), sort_keys=True)]
+    lines += ["{} {}".format(keyword, value) for keyword, value in directives]
+    return "\n".join(lines) + "\n"
+
+
+def mismatches(directives: Directives, report: str) -> List[Mismatch]:
+    """Return the directives that the output of `sshd -T` does not bear out.
+
+    Keywords are compared without case: sshd -T prints them in lower case up to 10.4 and in CamelCase from 10.5 on.
+    """
+    reported: Dict[str, str] = {}
+    for line in report.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        reported.setdefault(keyword.lower(), _SAME.get(value, value))
+    return [
+        Mismatch(keyword, wanted, reported.get(keyword.lower()))
+        for keyword, wanted in directives
+        if reported.get(keyword.lower()) != wanted
+    ]
+
+
+def winner(keyword: str, trace: str, main: str) -> Optional[str]:
+    """Return the `file:line` whose value for a keyword is in force, None if no line sets it.
+
+    `trace` is what `sshd -T -ddd` says. It reads everything twice: once for the globals, then for the Match blocks that
+    fit, whose values come before all globals. In each pass the first value wins, and in the second the main file is
+    called "reprocess config" (servconf.c).
+    """
+    globals_pass, _, match_pass = trace.partition(": config reprocess config ")
+    for lines in (match_pass, globals_pass):
+        for line in lines.splitlines():
+            place, setting, rest = line.partition(" setting ")
+            if setting and rest.split(" ")[0].lower() == keyword.lower():
+                return place.split(": ", 1)[-1].replace("reprocess config:", main + ":")
+    return None

@@ -1,0 +1,34 @@
+"""Golden pairs: user-data, and the drop-in for an OpenSSH or the problems, each in a file of tests/cases."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ssh_keepalive.dropin import render
+from ssh_keepalive.openssh import express
+from ssh_keepalive.policy import PolicyError, parse
+
+CASES = Path(__file__).resolve().parents[1] / "cases"
+PAIRS = sorted(file for file in CASES.glob("*/*") if file.name != "user-data.yaml")
+
+
+def outcome(pair):
+    section = yaml.safe_load((pair.parent / "user-data.yaml").read_text())["ssh_keepalive"]
+    try:
+        policy = parse(section)
+    except PolicyError as error:
+        assert pair.name == "errors.txt"
+        return "".join("{}\n".format(problem) for problem in error.problems)
+    version = re.match(r"openssh-([0-9]+)\.([0-9]+)\.conf$", pair.name)
+    return render(policy, express(policy, (int(version.group(1)), int(version.group(2)))).directives)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "{}/{}".format(pair.parent.name, pair.name))
+def test_case(pair):
+    assert outcome(pair) == pair.read_text()
+
+
+def test_every_case_has_an_outcome():
+    assert {pair.parent for pair in PAIRS} == set(CASES.iterdir())
+    assert len(PAIRS) > 20

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from ssh_keepalive.dropin import Mismatch, mismatches, render, winner
+from ssh_keepalive.policy import Policy, parse
+
+WANTED = (("ClientAliveInterval", "45"), ("ClientAliveCountMax", "3"), ("TCPKeepAlive", "no"))
+
+
+def test_the_text_is_a_header_the_policy_and_plain_directives():
+    policy = Policy(unresponsive_timeout=180, tcp_keep_alive=False)
+    header, comment, *directives = render(policy, WANTED).splitlines()
+    assert header.startswith("# Written by cloud-init's cc_ssh_keepalive")
+    assert comment == '# policy: {"tcp_keep_alive": false, "unresponsive_timeout": 180}'
+    assert parse(json.loads(comment[len("# policy: ") :])) == policy
+    assert directives == ["ClientAliveInterval 45", "ClientAliveCountMax 3", "TCPKeepAlive no"]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "port 22\nclientaliveinterval 45\nclientalivecountmax 3\ntcpkeepalive no\n",
+        "Port 22\nClientAliveInterval 45\nClientAliveCountMax 3\nTCPKeepAlive no\n",
+        "Port 22\nClientAliveInterval 45\nClientAliveCountMax 3\nTCPKeepAlive false\n",
+    ],
+    ids=["8.4-to-10.4", "10.5", "10.6"],
+)
+def test_what_sshd_reports_is_what_was_wanted(report):
+    assert mismatches(WANTED, report) == []
+
+
+def test_what_sshd_reports_is_something_else():
+    assert mismatches(WANTED, "clientaliveinterval 0\nclientalivecountmax 3\n") == [
+        Mismatch("ClientAliveInterval", "45", "0"),
+        Mismatch("TCPKeepAlive", "no", None),
+    ]
+    assert mismatches((("TCPKeepAlive", "yes"),), "TCPKeepAlive true\n") == []
+
+
+# As sshd -T -ddd of 8.4 to 10.6 traces it, shortened
+GLOBALS = """\
+debug2: parse_server_config_depth: config /etc/ssh/sshd_config len 597
+debug3: /etc/ssh/sshd_config.d/00-aaa.conf:1 setting ClientAliveInterval 10
+debug3: /etc/ssh/sshd_config.d/00-ssh-keepalive.conf:3 setting ClientAliveInterval 45
+debug3: /etc/ssh/sshd_config.d/00-ssh-keepalive.conf:4 setting ClientAliveCountMax 3
+debug3: /etc/ssh/sshd_config:20 setting clientalivecountmaximum 9
+debug3: checking syntax for 'Match User *,!root'
+debug2: parse_server_config_depth: config reprocess config len 597
+"""
+MAIN = "/etc/ssh/sshd_config"
+
+
+def test_the_first_line_wins_among_globals():
+    assert winner("ClientAliveInterval", GLOBALS, MAIN) == "/etc/ssh/sshd_config.d/00-aaa.conf:1"
+
+
+def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
+    trace = GLOBALS + "debug3: match found\ndebug3: reprocess config:137 setting ClientAliveCountMax 17\n"
+    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config:137"
+    trace = GLOBALS + "debug3: match found\ndebug3: /etc/ssh/sshd_config.d/50-x.conf:2 setting clientalivecountmax 17\n"
+    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config.d/50-x.conf:2"
+
+
+def test_no_line_sets_it():
+    assert winner("TCPKeepAlive", GLOBALS, MAIN) is None
+    assert winner("TCPKeepAlive", "", MAIN) is None
