@@ -1,0 +1,114 @@
+"""A temporary machine whose commands are fakes, for what a real one cannot be made to do at will."""
+
+import os
+import stat
+import sys
+
+import pytest
+from ssh_keepalive.sshd import Sshd
+
+# Reads what it is told to like a real one as far as the tests need: Include, first value wins, one Match pass.
+SSHD = """\
+import glob, sys
+arguments = sys.argv[1:]
+if "-V" in arguments:
+    sys.exit("unknown option -- V\\nOpenSSH_8.4p1 Debian-5, OpenSSL 1.1.1w  11 Sep 2023")
+main = arguments[arguments.index("-f") + 1] if "-f" in arguments else "{ssh}/sshd_config"
+values, debug = {{}}, "-ddd" in arguments
+def read(name, shown, matching):
+    active = not matching
+    for number, line in enumerate(open(name), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "Include":
+            for file in sorted(glob.glob(words[1])):
+                read(file, file, matching)
+        elif words[0] == "Match":
+            active = matching and words[1] == "all"
+        elif words[0] == "Broken":
+            sys.exit("%s: line %d: Bad configuration option: Broken" % (name, number))
+        elif active:
+            if debug:
+                print("debug3: %s:%d setting %s" % (shown, number, " ".join(words)), file=sys.stderr)
+            found.setdefault(words[0].lower(), words[1])
+found = {{"clientaliveinterval": "0", "clientalivecountmax": "3", "tcpkeepalive": "yes"}}
+defaults, found = found, {{}}
+read(main, main, False)
+globals_, found = found, {{}}
+print("debug2: parse_server_config_depth: config reprocess config len 1", file=sys.stderr)
+read(main, "reprocess config", True)
+defaults.update(globals_)
+defaults.update(found)
+for item in defaults.items():
+    print(*item)
+"""
+
+SYSTEMCTL = """\
+import pathlib, sys
+state = pathlib.Path("{run}/sshd.state")
+now = state.read_text() if state.exists() else "inactive"
+if "is-active" in sys.argv:
+    print(now)
+    sys.exit(now != "active")
+if "start" in sys.argv:
+    state.write_text("active")
+"""
+
+
+class FakeMachine:
+    """Hold a temporary machine: its folders, its fake commands and a log of how they were called."""
+
+    def __init__(self, root):
+        self.root = root
+        self.ssh, self.run, self.bin = root / "etc/ssh", root / "run", root / "bin"
+        for folder in (self.ssh / "sshd_config.d", self.run / "systemd/system", self.bin):
+            folder.mkdir(parents=True)
+        self.main = self.ssh / "sshd_config"
+        self.main.write_text("Include {}/sshd_config.d/*.conf\nUsePAM yes\n".format(self.ssh))
+        self.file = self.ssh / "sshd_config.d/00-ssh-keepalive.conf"
+        self.calls_file = root / "calls"
+        self.fake("sshd", SSHD)
+        self.fake("systemctl", SYSTEMCTL)
+
+    def fake(self, name, script):
+        """Put a command on the machine's path, a Python script that knows {ssh} and {run}."""
+        file = self.bin / name
+        log = "import os, sys\nname = os.path.basename(sys.argv[0])\nprint(name, *sys.argv[1:], file=open({!r}, 'a'))\n"
+        body = script.format(ssh=self.ssh, run=self.run)
+        file.write_text("#!{} -S\n{}{}".format(sys.executable, log.format(str(self.calls_file)), body))
+        file.chmod(0o755)
+
+    def sshd(self, **changes):
+        """Return the product's view of this machine."""
+        path = "{}:{}".format(self.bin, os.path.dirname(sys.executable))
+        settings = {
+            "ssh": str(self.ssh),
+            "vendor_ssh": str(self.root / "usr/etc/ssh"),
+            "run": str(self.run),
+            "path": path,
+        }
+        settings.update(changes)
+        return Sshd(**settings)
+
+    def calls(self, name):
+        """Return the arguments of each call of a command."""
+        lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        return [line.split(" ", 1)[1] for line in lines if line.startswith(name + " ")]
+
+    def sshd_is(self, state):
+        """Set the state that the fake systemctl reports."""
+        (self.run / "sshd.state").write_text(state)
+
+    def files(self):
+        """Return names, modes and contents of all that belongs to sshd."""
+        return {
+            str(file.relative_to(self.ssh)): (stat.S_IMODE(file.lstat().st_mode), file.read_text())
+            for file in self.ssh.glob("**/*")
+            if file.is_file()
+        }
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return FakeMachine(tmp_path)

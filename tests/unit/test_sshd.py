@@ -1,0 +1,278 @@
+import os
+import stat
+import time
+
+import pytest
+from ssh_keepalive import sshd as sshd_module
+from ssh_keepalive.policy import Policy
+from ssh_keepalive.sshd import SshdError, apply
+
+POLICY = Policy(unresponsive_timeout=180)
+TEXT = """\
+# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead.
+# policy: {"unresponsive_timeout": 180}
+ClientAliveInterval 45
+ClientAliveCountMax 3
+"""
+
+
+def refused(machine, policy=POLICY, **changes):
+    """Apply a policy that cannot be kept; return the message after making sure that nothing changed."""
+    before = machine.files()
+    with pytest.raises(SshdError) as caught:
+        apply(policy, machine.sshd(**changes))
+    assert machine.files() == before
+    assert len(caught.value.args) == 1
+    return str(caught.value).replace(str(machine.root), "")
+
+
+def test_first_boot_writes_the_drop_in_and_restarts_nothing(machine):
+    report = apply(POLICY, machine.sshd())
+    assert machine.file.read_text() == TEXT
+    assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
+    assert os.listdir(str(machine.file.parent)) == [machine.file.name]
+    assert machine.calls("systemctl") == [
+        "--job-mode=ignore-dependencies is-active ssh",
+        "--job-mode=ignore-dependencies is-active sshd",
+    ]
+    assert str(report).replace(str(machine.root), "") == (
+        "ssh_keepalive: a client that stopped answering is gone 180 s after its last sign of life "
+        "(ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
+    )
+
+
+def test_a_running_sshd_is_restarted_once(machine):
+    machine.sshd_is("active")
+    report = apply(POLICY, machine.sshd())
+    assert machine.calls("systemctl") == [
+        "--job-mode=ignore-dependencies is-active ssh",
+        "--job-mode=ignore-dependencies try-restart ssh",
+        "--job-mode=ignore-dependencies is-active ssh",
+    ]
+    assert str(report).endswith("00-ssh-keepalive.conf changed, sshd restarted")
+
+
+def test_the_same_text_is_proved_again_and_restarts_nothing(machine):
+    machine.sshd_is("active")
+    apply(POLICY, machine.sshd())
+    inode = machine.file.stat().st_ino
+    machine.calls_file.unlink()
+    report = apply(POLICY, machine.sshd())
+    assert machine.file.stat().st_ino == inode
+    assert machine.calls("systemctl") == []
+    assert len(machine.calls("sshd")) == 2
+    assert str(report).endswith("00-ssh-keepalive.conf unchanged")
+
+
+def test_the_same_text_that_no_longer_wins_is_an_error(machine):
+    apply(POLICY, machine.sshd())
+    (machine.ssh / "sshd_config.d/00-a.conf").write_text("ClientAliveInterval 7\n")
+    assert refused(machine) == (
+        "ClientAliveInterval is 7 where 45 is wanted: "
+        "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins, remove that line"
+    )
+
+
+def test_nobody_is_asked_for(machine):
+    apply(POLICY, machine.sshd())
+    nobody = "-T -C user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=1"
+    folder = str(machine.file.parent)
+    assert machine.calls("sshd") == ["-V", nobody + " -f {}/.00-ssh-keepalive.conf.main".format(folder), nobody]
+
+
+def test_the_folder_that_sshd_needs_is_made_and_stays(machine):
+    apply(POLICY, machine.sshd())
+    assert stat.S_IMODE((machine.run / "sshd").stat().st_mode) == 0o755
+
+
+def test_a_missing_drop_in_folder_is_made_and_goes_again_on_failure(machine):
+    machine.file.parent.rmdir()
+    machine.main.write_text("UsePAM yes\n")
+    assert "does not read" in refused(machine)
+    assert not machine.file.parent.exists()
+    machine.main.write_text("Include {}/*.conf\n".format(machine.file.parent))
+    apply(POLICY, machine.sshd())
+    assert machine.file.read_text() == TEXT
+
+
+def test_a_main_file_without_include_is_named(machine):
+    machine.main.write_text("UsePAM yes\n")
+    assert refused(machine) == (
+        "ClientAliveInterval is 0 where 45 is wanted: /etc/ssh/sshd_config does not read "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Include /etc/ssh/sshd_config.d/*.conf' on its first line"
+    )
+
+
+def test_a_match_that_fits_everybody_is_named(machine):
+    with machine.main.open("a") as stream:
+        stream.write("Match all\nClientAliveCountMax 9\n")
+    assert refused(machine) == (
+        "ClientAliveCountMax is 9 where 3 is wanted: /etc/ssh/sshd_config:4 sets it and wins, remove that line"
+    )
+
+
+def test_every_value_that_does_not_win_is_named(machine):
+    (machine.ssh / "sshd_config.d/00-a.conf").write_text("ClientAliveCountMax 1\nClientAliveInterval 7\n")
+    message = refused(machine)
+    assert "00-a.conf:1 sets it" in message
+    assert "00-a.conf:2 sets it" in message
+
+
+def test_somebody_elses_broken_drop_in_is_named_before_anything_lands(machine):
+    (machine.ssh / "sshd_config.d/50-b.conf").write_text("Broken yes\n")
+    assert refused(machine) == (
+        "sshd refuses its configuration: /etc/ssh/sshd_config.d/50-b.conf: line 1: Bad configuration option: Broken"
+    )
+
+
+def test_the_vendors_main_file_counts_where_etc_has_none(machine):
+    vendor = machine.root / "usr/etc/ssh/sshd_config"
+    vendor.parent.mkdir(parents=True)
+    machine.main.rename(vendor)
+    assert machine.sshd().main == str(vendor)
+    machine.main.write_text("")
+    assert machine.sshd().main == str(machine.main)
+
+
+def test_missing_host_keys_are_stood_in_for(machine):
+    script = (machine.bin / "sshd").read_text()
+    needs_key = "import sys\nif '-T' in sys.argv and '-h' not in sys.argv: sys.exit('sshd: no hostkeys available')\n"
+    first, rest = script.split("\n", 1)
+    (machine.bin / "sshd").write_text(first + "\n" + needs_key + rest)
+    machine.fake("ssh-keygen", "import sys; open(sys.argv[-1], 'w'); open(sys.argv[-1] + '.pub', 'w')\n")
+    apply(POLICY, machine.sshd())
+    assert len(machine.calls("ssh-keygen")) == 1
+    assert os.listdir(str(machine.file.parent)) == [machine.file.name]
+
+
+def test_no_host_key_can_be_made(machine):
+    machine.fake("sshd", "import sys; sys.exit('OpenSSH_9.9 no hostkeys available')\n")
+    machine.fake("ssh-keygen", "import sys; sys.exit('no entropy')\n")
+    assert refused(machine) == "no host keys, and none can be made: no entropy"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("", "sshd -V names no OpenSSH version: exit 0 without a word"),
+        ("import sys; sys.exit('OpenSSH_8.0p1')", "OpenSSH 8.0 reads no drop-ins, it takes 8.2 or later"),
+        ("import sys; sys.exit('rubbish\\n\\nOpenSSH_9.2')", "sshd refuses its configuration: rubbish / OpenSSH_9.2"),
+        (
+            "import os; os.write(2, b'OpenSSH_9.2 \\xff'); sys.exit(3)",
+            "sshd refuses its configuration: OpenSSH_9.2 \ufffd",
+        ),
+        (
+            "print('OpenSSH_9.2')",
+            "sshd -T does not report ClientAliveInterval, 18 is wanted; "
+            "sshd -T does not report ClientAliveCountMax, 4 is wanted",
+        ),
+    ],
+    ids=["silent", "too-old", "refuses", "not-text", "rubbish"],
+)
+def test_an_sshd_that_does_not_answer_as_it_should(machine, script, message):
+    machine.fake("sshd", script)
+    assert refused(machine) == message
+
+
+def test_no_sshd_at_all(machine):
+    (machine.bin / "sshd").unlink()
+    assert refused(machine, path=str(machine.bin)) == "sshd is not on this machine (looked in /bin)"
+
+
+def test_a_command_that_hangs_is_ended_with_its_children(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_COMMAND_SECONDS", 0.5)
+    machine.fake("sshd", "import subprocess; subprocess.call(['/bin/sleep', '60'])\n")
+    began = time.monotonic()
+    assert refused(machine) == "sshd -V did not answer within 0.5 s"
+    assert time.monotonic() - began < 10
+
+
+def test_time_runs_out(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS)
+    assert refused(machine) == "no time left for sshd -V, the commands before took too long"
+
+
+DIES_WITH_THE_NEW_TEXT = """\
+import pathlib, sys
+state, file = pathlib.Path("{run}/sshd.state"), pathlib.Path("{ssh}/sshd_config.d/00-ssh-keepalive.conf")
+now = state.read_text()
+if "is-active" in sys.argv:
+    print(now)
+    sys.exit(now != "active")
+if "try-restart" in sys.argv and now == "active" and "45" in file.read_text():
+    state.write_text("failed")
+    sys.exit("Job for ssh.service failed.")
+if "start" in sys.argv and "45" not in file.read_text():
+    state.write_text({after!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "outcome"), [("active", "sshd runs with it again"), ("failed", "BUT SSHD IS DOWN")], ids=["again", "down"]
+)
+def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, after, outcome):
+    apply(Policy(client_alive_interval=99, client_alive_count_max=2), machine.sshd())
+    machine.sshd_is("active")
+    machine.fake("systemctl", DIES_WITH_THE_NEW_TEXT.replace("{after!r}", repr(after)))
+    machine.calls_file.unlink()
+    message = "sshd is down after its restart: Job for ssh.service failed.; the old configuration is back, "
+    assert refused(machine) == message + outcome
+    assert (machine.run / "sshd.state").read_text() == after
+    assert machine.calls("systemctl")[3:5] == [
+        "--job-mode=ignore-dependencies is-active ssh",
+        "--job-mode=ignore-dependencies is-active sshd",
+    ]
+    assert "--job-mode=ignore-dependencies reset-failed ssh" in machine.calls("systemctl")
+
+
+def test_off_systemd_the_service_command_restarts_only_what_runs(machine):
+    (machine.run / "systemd/system").rmdir()
+    machine.fake("service", "import sys; sys.exit(0 if sys.argv[1] == 'sshd' else 3)\n")
+    report = apply(POLICY, machine.sshd(path=str(machine.bin)))
+    assert report.restarted
+    assert machine.calls("service") == ["ssh status", "sshd status", "sshd restart", "ssh status", "sshd status"]
+
+
+def test_openrc_is_asked_by_its_own_command(machine):
+    (machine.run / "systemd/system").rmdir()
+    machine.fake("rc-service", "import sys; sys.exit(3)\n")
+    assert not apply(POLICY, machine.sshd(path=str(machine.bin))).restarted
+    assert machine.calls("rc-service") == ["ssh status", "sshd status"]
+
+
+def test_a_disabled_policy_takes_the_drop_in_away(machine):
+    apply(POLICY, machine.sshd())
+    machine.sshd_is("active")
+    report = apply(Policy(enabled=False), machine.sshd())
+    assert os.listdir(str(machine.file.parent)) == []
+    assert str(report).replace(str(machine.root), "") == (
+        "ssh_keepalive: off, sshd keeps its other settings; "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd restarted"
+    )
+
+
+def test_a_disabled_policy_asks_nothing_where_there_is_no_drop_in(machine):
+    machine.file.parent.rmdir()
+    report = apply(Policy(enabled=False), machine.sshd())
+    assert machine.calls("sshd") == machine.calls("systemctl") == []
+    assert str(report).endswith("00-ssh-keepalive.conf unchanged")
+    assert not machine.file.parent.exists()
+
+
+def test_what_a_killed_run_left_behind_is_cleared(machine):
+    for purpose in ("new", "old", "main", "key", "key.pub"):
+        (machine.file.parent / ".{}.{}".format(machine.file.name, purpose)).write_text("Broken yes\n")
+    apply(POLICY, machine.sshd())
+    assert os.listdir(str(machine.file.parent)) == [machine.file.name]
+
+
+def test_a_folder_in_the_drop_ins_place_is_named(machine):
+    machine.file.mkdir()
+    assert refused(machine) == "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: Is a directory"
+
+
+def test_a_second_run_waits_for_the_first(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS + 1)
+    with machine.sshd().alone():
+        assert refused(machine) == "another run holds /etc/ssh/sshd_config.d for too long"
