@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""SSH keepalive: have sshd drop dead clients, from the first boot on."""
+
+# Only the standard library here, and no attribute called schema: either aborts cloud-init's whole boot stage.
+import logging
+
+frequency = "once-per-instance"  # cloud-init up to 22.1 reads these two
+distros = ["all"]
+meta = {
+    "id": "cc_ssh_keepalive",
+    "name": "SSH keepalive",
+    "title": "Have sshd drop dead clients",
+    "description": "Keep the policy of ``ssh_keepalive`` in sshd's configuration, proved by the sshd that is there.",
+    "distros": distros,
+    "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n"],
+    "frequency": frequency,
+    "activate_by_schema_keys": ["ssh_keepalive"],
+}
+
+LOG = logging.getLogger(__name__)
+
+
+# cloud-init up to 23.1 passes five positions, later ones four keywords; five parameters count as deprecated there.
+def handle(name, cfg, cloud=None, log=None, args=None, _compat=None):
+    """Keep the policy that the merged config asks for; raise PolicyError or SshdError if that cannot be done."""
+    from ssh_keepalive import policy, sshd
+
+    wanted = policy.parse(cfg.get("ssh_keepalive"))
+    if wanted is None:
+        LOG.debug("ssh_keepalive is not in the configuration, nothing to do")
+        return
+    service = cloud.distro.get_option("ssh_svcname", "ssh")
+    LOG.info("%s", sshd.apply(wanted, sshd.Sshd((service,))))
