@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The command ssh-keepalive."""
+
+import argparse
+import sys
+from typing import List, Optional
+
+from . import __version__, image, sshd
+from .policy import Policy
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 refused, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments.root)
+    except (image.ImageError, sshd.SshdError, OSError) as error:
+        print("ssh-keepalive: {}".format(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssh-keepalive", description="Put cloud-init's ssh_keepalive module into images."
+    )
+    parser.add_argument("--version", action="version", version="%(prog)s " + __version__)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    commands.required = True
+    for run, text in (
+        (_install, "put the module into an image, or bring it up to date"),
+        (_uninstall, "take everything out of an image again"),
+    ):
+        command = commands.add_parser(run.__name__[1:], help=text, description=text)
+        command.add_argument(
+            "--root", default="/", metavar="DIR", help="the image's root (default: %(default)s, this machine)"
+        )
+        command.set_defaults(run=run)
+    return parser
+
+
+def _install(root: str) -> None:
+    image.install(image.Root(root))
+
+
+def _uninstall(root: str) -> None:
+    target = image.Root(root)
+    if target.real("/") == "/":
+        # A running sshd would keep the policy of a file that is gone.
+        sshd.apply(Policy(enabled=False), sshd.Sshd())
+    image.uninstall(target)

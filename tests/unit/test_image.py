@@ -1,0 +1,244 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+from ssh_keepalive import image
+from ssh_keepalive.image import ImageError, Root, install, uninstall
+
+PACKAGES = "usr/lib/python3/dist-packages"
+LIST = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+FILES = {
+    "usr/bin/cloud-init": "#! /usr/bin/python3 -s\nimport cloudinit\n",
+    PACKAGES + "/cloudinit/version.py": "",
+    "etc/cloud/cloud.cfg": "cloud_init_modules: [migrator, users-groups, ssh]\ncloud_config_modules: [set-passwords]\n",
+    "etc/cloud/cloud.cfg.d/05_logging.cfg": "_log: x\n",
+    "etc/cloud/cloud.cfg.d/README": "cloud_init_modules: [not, read]\n",
+    "etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n",
+}
+
+
+def make(root, files):
+    for name, text in files.items():
+        file = Path(str(root)) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def tree(root):
+    """Return everything below a folder: kind and mode, and the content or target."""
+    found = {}
+    for folder, folders, files in os.walk(str(root)):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            content = (
+                os.readlink(path) if stat.S_ISLNK(mode) else Path(path).read_bytes() if stat.S_ISREG(mode) else None
+            )
+            found[os.path.relpath(path, str(root))] = (stat.filemode(mode), content)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "root"
+    make(root, FILES)
+    return root
+
+
+def modules(folder):
+    return yaml.safe_load((folder / LIST).read_text())["cloud_init_modules"]
+
+
+def refused(folder):
+    before = tree(folder)
+    with pytest.raises(ImageError) as caught:
+        install(Root(str(folder)))
+    assert tree(folder) == before
+    return str(caught.value)
+
+
+def test_install_puts_in_all_that_a_boot_needs(folder):
+    install(Root(str(folder)))
+    added = set(tree(folder)) - set(tree_of_files())
+    assert PACKAGES + "/cc_ssh_keepalive.py" in added
+    assert PACKAGES + "/ssh_keepalive/ssh-keepalive.schema.json" in added
+    assert not any("__pycache__" in name for name in added)
+    assert not (folder / PACKAGES / "ssh_keepalive/ssh-keepalive.schema.json").is_symlink()
+    command = folder / "usr/bin/ssh-keepalive"
+    assert command.read_text().startswith("#! /usr/bin/python3 -s\nimport sys\n")
+    assert stat.S_IMODE(command.stat().st_mode) == 0o755
+    assert modules(folder) == ["migrator", "users-groups", "ssh", ["ssh_keepalive"]]
+
+
+def tree_of_files():
+    return set(FILES)
+
+
+def test_install_twice_is_once_and_uninstall_leaves_nothing(folder):
+    before = tree(folder)
+    install(Root(str(folder)))
+    once = tree(folder)
+    inode = (folder / LIST).stat().st_ino
+    install(Root(str(folder)))
+    assert tree(folder) == once
+    assert (folder / LIST).stat().st_ino == inode
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_uninstall_takes_away_what_boots_have_left(folder):
+    make(folder, {"etc/ssh/sshd_config.d/50-cloud-init.conf": "", PACKAGES + "/__pycache__/six.cpython-311.pyc": ""})
+    before = tree(folder)
+    install(Root(str(folder)))
+    make(
+        folder,
+        {
+            PACKAGES + "/__pycache__/cc_ssh_keepalive.cpython-311.pyc": "",
+            PACKAGES + "/ssh_keepalive/__pycache__/policy.cpython-311.pyc": "",
+            "etc/ssh/sshd_config.d/00-ssh-keepalive.conf": "",
+            "etc/ssh/sshd_config.d/.00-ssh-keepalive.conf.new": "",
+        },
+    )
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_uninstall_takes_away_a_cache_folder_that_was_only_ours(folder):
+    before = tree(folder)
+    install(Root(str(folder)))
+    make(folder, {PACKAGES + "/__pycache__/cc_ssh_keepalive.cpython-36.opt-1.pyc": ""})
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted"),
+    [
+        ("[ssh, set_passwords, final]", ["ssh", "set_passwords", ["ssh_keepalive"], "final"]),
+        ("[set-passwords, a, ssh, z]", ["set-passwords", "a", "ssh", ["ssh_keepalive"], "z"]),
+        ("[[cc_ssh, always], z]", [["cc_ssh", "always"], ["ssh_keepalive"], "z"]),
+        ("[{name: ssh, frequency: always}, z]", [{"name": "ssh", "frequency": "always"}, ["ssh_keepalive"], "z"]),
+        ("[ssh, z, ssh-keepalive]", ["ssh", "z", "ssh-keepalive"]),
+    ],
+)
+def test_the_modules_place_in_the_list(folder, listed, wanted):
+    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: " + listed})
+    install(Root(str(folder)))
+    assert modules(folder) == wanted
+
+
+def test_the_last_list_in_the_folder_counts(folder):
+    make(folder, {"etc/cloud/cloud.cfg.d/10_a.cfg": "cloud_init_modules: [a, ssh]"})
+    make(folder, {"etc/cloud/cloud.cfg.d/20_b.cfg": "cloud_init_modules: [b, ssh]"})
+    install(Root(str(folder)))
+    assert modules(folder) == ["b", "ssh", ["ssh_keepalive"]]
+
+
+def test_a_changed_list_is_taken_over_by_the_next_install(folder):
+    install(Root(str(folder)))
+    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: [new, ssh]"})
+    install(Root(str(folder)))
+    assert modules(folder) == ["new", "ssh", ["ssh_keepalive"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"etc/cloud/cloud.cfg": "cloud_init_modules: [bootcmd]"},
+            "/etc/cloud/cloud.cfg: cloud_init_modules has no ssh, sshd would get no host keys",
+        ),
+        ({"etc/cloud/cloud.cfg": "users: []"}, "/etc/cloud/cloud.cfg: no list of cloud_init_modules"),
+        (
+            {"etc/cloud/cloud.cfg.d/50_x.cfg": "cloud_init_modules: ssh"},
+            "/etc/cloud/cloud.cfg.d/50_x.cfg: no list of cloud_init_modules",
+        ),
+        (
+            {"etc/cloud/cloud.cfg.d/99_zzz.cfg": "cloud_init_modules: [ssh]"},
+            "/etc/cloud/cloud.cfg.d/99_zzz.cfg: its cloud_init_modules would replace ours, "
+            "rename it to sort before 99_zz_ssh_keepalive.cfg",
+        ),
+        (
+            {"etc/cloud/cloud.cfg.d/50_x.cfg": "a: [b"},
+            "/etc/cloud/cloud.cfg.d/50_x.cfg: while parsing a flow sequence "
+            "in \"<byte string>\", line 1, column 4: a: [b ^ expected ',' or ']', but got '<stream end>' "
+            'in "<byte string>", line 1, column 6: a: [b ^',
+        ),
+        (
+            {"usr/local/lib/python3.11/site-packages/cloudinit/version.py": ""},
+            "the image must have one cloud-init, found "
+            "/usr/lib/python3/dist-packages, /usr/local/lib/python3.11/site-packages: install cloud-init first",
+        ),
+        ({"usr/bin/cloud-init": "#!/bin/sh\n"}, "/usr/bin/cloud-init: starts with no Python's #! line"),
+    ],
+    ids=["no-ssh", "no-list", "not-a-list", "later-list", "broken", "two-cloud-inits", "shell"],
+)
+def test_images_that_are_refused(folder, change, message):
+    make(folder, change)
+    assert refused(folder) == message
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("etc/cloud/cloud.cfg", "/etc/cloud/cloud.cfg: not in the image, install cloud-init first"),
+        ("usr/bin/cloud-init", "/usr/bin/cloud-init: not in the image, install cloud-init first"),
+        (
+            PACKAGES + "/cloudinit/version.py",
+            "the image must have one cloud-init, found none in /usr/lib/python3*, /usr/local/lib/python3*: "
+            "install cloud-init first",
+        ),
+    ],
+)
+def test_images_without_cloud_init_are_refused(folder, missing, message):
+    (folder / missing).unlink()
+    assert refused(folder) == message
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="nowhere: no such folder"):
+        Root(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("target", ["/srv/real", "../../../../srv/real", "/../srv/../srv/real"])
+@pytest.mark.parametrize("link", ["etc/cloud/cloud.cfg.d", PACKAGES, "usr/bin"])
+def test_links_of_the_image_stay_in_the_image(folder, link, target):
+    moved = folder / "srv/real"
+    moved.parent.mkdir()
+    (folder / link).rename(moved)
+    (folder / link).symlink_to(target)
+    before, outside = tree(folder), tree_outside(folder)
+    install(Root(str(folder)))
+    assert tree_outside(folder) == outside
+    assert set(tree(folder)) > set(before)
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def tree_outside(folder):
+    return set(os.listdir(str(folder.parent))), os.path.exists("/srv/real")
+
+
+def test_links_in_a_circle_are_an_error(folder):
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        Root(str(folder)).real("/a/x")
+
+
+def test_a_link_in_a_files_place_is_removed_not_followed(folder):
+    make(folder, {"srv/precious": "x"})
+    (folder / "usr/bin/ssh-keepalive").symlink_to("/srv/precious")
+    uninstall(Root(str(folder)))
+    assert (folder / "srv/precious").read_text() == "x"
+    assert not (folder / "usr/bin/ssh-keepalive").is_symlink()
+
+
+def test_lib64_that_is_lib_counts_once(folder):
+    (folder / "usr/lib64").symlink_to("lib")
+    install(Root(str(folder)))
+    assert len(image._cloud_init_packages(Root(str(folder)))) == 1
