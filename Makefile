@@ -1,0 +1,41 @@
+# Everything sets itself up: on a Debian machine, as root, what is missing comes from Debian's mirror and PyPI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring
+
+.PHONY: demo test test-all lint unit machine clean
+
+demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
+	@$(BIN)/python tests/machine/demo.py
+
+test: lint unit machine  ## all but what takes long
+
+test-all: test  ## everything
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/vermin --target=3.6- --no-tips --violations cloudinit_module
+
+unit: $(VENV)/installed
+	$(BIN)/pytest tests/unit
+
+machine: host $(VENV)/installed
+	$(BIN)/pytest tests/machine
+
+.PHONY: host
+host:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
+	    apt-get -qq update && \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
+	fi
+
+$(VENV)/installed: setup.py pyproject.toml | host
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .cache build dist cloudinit_module/*.egg-info
