@@ -257,18 +257,23 @@ class Sshd:
     def restart(self, service: str) -> None:
         """Restart an sshd that runs; raise SshdError if it does not come back."""
         answer = self._service_do("try-restart", service)
-        if answer.code != 0 or not self.running():
+        if answer.code != 0 or not self._active(service):
             raise SshdError("sshd is down after its restart: {}".format(answer.last_words()))
 
     def revive(self, service: str) -> bool:
         """Have sshd run with what was put back, and return whether it does."""
         self._reserve = 0.0
         self._service_do("try-restart", service)
-        if not self.running():
+        if not self._active(service):
             if self._systemd():
+                # It may have failed too often to be started again.
                 self._service_do("reset-failed", service)
-            self._service_do("start", service)
-        return self.running() is not None
+            # Not start: that waits for the automatic restart that may be pending, 42 s on RHEL.
+            self._service_do("restart", service)
+        return self._active(service)
+
+    def _active(self, service: str) -> bool:
+        return self._service_do("is-active", service).code == 0
 
     def _systemd(self) -> bool:
         # sd_booted(3)

@@ -51,8 +51,6 @@ now = state.read_text() if state.exists() else "inactive"
 if "is-active" in sys.argv:
     print(now)
     sys.exit(now != "active")
-if "start" in sys.argv:
-    state.write_text("active")
 """
 
 
