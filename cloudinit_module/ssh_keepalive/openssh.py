@@ -13,12 +13,13 @@ Directives = Tuple[Tuple[str, str], ...]
 _FACTS = {
     # sshd_config(5) Include; release notes of 8.2
     "reads-drop-ins": ((8, 2), None),
-    # Fixed in 9.5, commit 9d7193a83. Measured: 20/2 gives 120 s on 9.2, 60 s on 8.4, 10.0 and 10.6.
+    # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: 5 s are 10 s on 9.2, and 20/2 gives 120 s
+    # there, 60 s on 8.4, 10.0 and 10.6.
     "doubles-client-alive": ((9, 2), (9, 5)),
 }
 
-# NAT tables and Azure's load balancer (235 s) forget a connection that is silent for longer.
-_LONGEST_INTERVAL = 60
+# NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
+_LONGEST_PAUSE = 60
 _SHORTEST_INTERVAL = 5
 _FEWEST_PROBES = 3
 
@@ -65,7 +66,7 @@ def _choose(timeout: int, factor: int) -> Tuple[int, int]:
 
     The longest interval among those that come closest; less than 5 s only where nothing longer comes within 1% or 1 s.
     """
-    pairs = [(interval, timeout // (factor * interval) - 1) for interval in range(1, _LONGEST_INTERVAL + 1)]
+    pairs = [(interval, timeout // (factor * interval) - 1) for interval in range(1, _LONGEST_PAUSE // factor + 1)]
     pairs = [pair for pair in pairs if pair[1] >= _FEWEST_PROBES]
 
     def early(pair: Tuple[int, int]) -> int:
