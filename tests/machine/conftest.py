@@ -1,0 +1,31 @@
+"""Fixtures for tests on real machines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+from machine import RELEASES, Machine, unavailable
+
+
+@pytest.fixture(scope="session", autouse=True)
+def requires_machines() -> None:
+    """Skip where no machine can be booted; on CI, where a skip would go unseen, fail."""
+    reason = unavailable()
+    if reason:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session", params=RELEASES)
+def suite(request: pytest.FixtureRequest) -> str:
+    """Name each release in turn; session-scoped, so that a fixture of any scope may use it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def machines() -> Iterator[Callable[..., Machine]]:
+    """Make machines, with the arguments of Machine, which the end of the test throws away."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *args, **kwargs: stack.enter_context(Machine(*args, **kwargs))
