@@ -1,0 +1,37 @@
+"""The product in a machine: baked into its root, applied while it runs, and what its sshd then says."""
+
+from __future__ import annotations
+
+import subprocess
+
+from machine import Machine
+from ssh_keepalive import image
+
+DROP_IN = "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf"
+DEFAULT = "etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg"
+
+
+def bake(machine: Machine, default: str | None = None) -> None:
+    """Install the module in a machine's root, with a section (YAML) as the image's default."""
+    image.install(image.Root(str(machine.root)))
+    if default is not None:
+        set_default(machine, default)
+
+
+def set_default(machine: Machine, section: str) -> None:
+    """Make a section (YAML) the image's default."""
+    (machine.root / DEFAULT).write_text(f"ssh_keepalive: {section}\n")
+
+
+def apply(machine: Machine, section: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Apply a section (YAML) to a running machine whose user-data has none."""
+    set_default(machine, section)
+    return machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always", check=check)
+
+
+def effective(machine: Machine) -> dict[str, str]:
+    """Return the values that sshd reports for root on loopback, by keyword in lower case."""
+    machine.run("mkdir", "-p", "/run/sshd")
+    text = machine.run("sshd", "-T", "-C", "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22").stdout
+    pairs = (line.partition(" ") for line in text.splitlines())
+    return {keyword.lower(): value for keyword, _, value in pairs}

@@ -1,0 +1,133 @@
+"""What a first boot with the module leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Callable, Iterator
+
+import pytest
+from baking import DROP_IN, bake, effective
+from machine import Machine
+
+USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 20s\n"
+PAIR = {"9.2": ("2", "4")}  # interval and count for 20 s; elsewhere 5 and 3
+
+# Until the key is part of cloud-init's schema, 23.4 and later complain about it.
+UNKNOWN_KEY = "cloud-config failed schema validation!"
+
+
+@pytest.fixture(scope="module")
+def booted(suite: str) -> Iterator[Machine]:
+    with Machine(suite, USER_DATA) as machine:
+        bake(machine)
+        machine.boot()
+        machine.wait()
+        yield machine
+
+
+def test_the_policy_is_in_force(booted: Machine) -> None:
+    interval, count = PAIR.get(booted.release.openssh, ("5", "3"))
+    assert booted.run("cat", DROP_IN).stdout == (
+        "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead.\n"
+        '# policy: {"unresponsive_timeout": 20}\n'
+        f"ClientAliveInterval {interval}\n"
+        f"ClientAliveCountMax {count}\n"
+    )
+    assert booted.run("stat", "-c", "%a %u:%g %F", DROP_IN).stdout == "600 0:0 regular file\n"
+    assert booted.run("ls", "-A", "/etc/ssh/sshd_config.d").stdout == "00-ssh-keepalive.conf\n"
+    values = effective(booted)
+    assert (values["clientaliveinterval"], values["clientalivecountmax"]) == (interval, count)
+
+
+def test_sshd_listens_once_and_with_the_policy(booted: Machine) -> None:
+    log = booted.run("journalctl", "-b", "-o", "short-unix", "--no-pager").stdout
+    listening = re.findall(r"^([0-9.]+) .*Server listening on 0.0.0.0 port 22", log, re.MULTILINE)
+    assert len(listening) == 1
+    landed = float(booted.run("stat", "-c", "%.9Z", DROP_IN).stdout)
+    assert landed < float(listening[0])
+
+
+def test_the_rest_of_the_boot_is_whole(booted: Machine) -> None:
+    assert booted.run("id", "-un", "debian").stdout == "debian\n"
+    keys = booted.sh("ls /etc/ssh/ssh_host_*_key").stdout
+    assert "ssh_host_ed25519_key" in keys
+    base = booted.release
+    analyzed = booted.run("cloud-init", "analyze", "blame").stdout
+    assert "config-ssh_keepalive" in analyzed, base
+    assert "config-ssh)" in analyzed
+
+
+def test_cloud_init_complains_about_nothing_of_ours(booted: Machine) -> None:
+    log = booted.run("cat", "/var/log/cloud-init.log").stdout
+    lines = [line for line in log.splitlines() if re.search("WARN|ERROR|DEPRECATED|Traceback|Invalid", line)]
+    knows_unknown_keys = float(booted.release.cloud_init) >= 23.4
+    assert all(UNKNOWN_KEY in line for line in lines), lines
+    assert bool(lines) == knows_unknown_keys
+    status = booted.run("cloud-init", "status", "--long", check=False)
+    assert status.returncode == (2 if knows_unknown_keys else 0)
+    assert "status: done" in status.stdout
+
+
+def test_one_line_of_the_log_says_what_is_in_force(booted: Machine) -> None:
+    log = booted.run("cat", "/var/log/cloud-init.log").stdout
+    interval, count = PAIR.get(booted.release.openssh, ("5", "3"))
+    openssh = booted.release.openssh
+    said = re.findall(r"\[INFO\]: (ssh_keepalive: .*)", log)
+    assert len(said) == 1
+    assert said[0].startswith(
+        "ssh_keepalive: a client that stopped answering is gone 20 s after its last sign of life "
+        f"(ClientAliveInterval {interval}, ClientAliveCountMax {count} on OpenSSH "
+    )
+    assert said[0].endswith(f"); {DROP_IN} changed, sshd reads it when it starts")
+    assert booted.release.rolling or f"OpenSSH {openssh})" in said[0]
+
+
+BAD = """#cloud-config
+ssh_keepalive:
+  unresponsive_timeout: 10s
+  idel_timeout: 15m
+"""
+PROBLEMS = (
+    "ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?; "
+    "ssh_keepalive.unresponsive_timeout: '10s': expected a time from 15s to 1d, for example 3m"
+)
+
+
+def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines: Callable[..., Machine]) -> None:
+    machine = machines(suite, BAD)
+    bake(machine)
+    machine.boot()
+    machine.wait()
+    assert machine.run("ls", "-A", "/etc/ssh/sshd_config.d").stdout == ""
+    assert effective(machine)["clientaliveinterval"] == "0"
+    assert machine.run("ssh", "localhost", "whoami").stdout == "root\n"
+    result = json.loads(machine.run("cat", "/run/cloud-init/result.json").stdout)
+    assert any(PROBLEMS in error for error in result["v1"]["errors"]), result
+    status = machine.run("cloud-init", "status", "--long", check=False)
+    assert status.returncode == 1
+    assert PROBLEMS in " ".join(status.stdout.split())
+    assert machine.run("id", "-un", "debian").stdout == "debian\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "interval_and_count"),
+    [
+        ("{}", {"9.2": ("30", "4"), "": ("60", "4")}),
+        ("{unresponsive_timeout: null, client_alive_interval: 30}", {"": ("30", "3")}),
+        ("{tcp_keep_alive: false}", {"9.2": ("30", "4"), "": ("60", "4")}),
+        ("false", {"": ("0", "3")}),
+        ("null", {"": ("0", "3")}),
+    ],
+    ids=["empty", "lifted-key", "other-key", "false", "null"],
+)
+def test_user_data_over_an_images_default(
+    suite: str, machines: Callable[..., Machine], section: str, interval_and_count: dict[str, tuple[str, str]]
+) -> None:
+    machine = machines(suite, f"#cloud-config\nssh_keepalive: {section}\n")
+    bake(machine, "{unresponsive_timeout: 5m}")
+    machine.boot()
+    machine.wait()
+    values = effective(machine)
+    wanted = interval_and_count.get(machine.release.openssh, interval_and_count[""])
+    assert (values["clientaliveinterval"], values["clientalivecountmax"]) == wanted

@@ -1,0 +1,241 @@
+"""What the module does on a machine that runs, with people on it."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+import pytest
+from baking import DROP_IN, apply, bake, effective, set_default
+from clients import Client
+from machine import Machine
+
+
+@pytest.fixture(scope="module")
+def booted(suite: str) -> Iterator[Machine]:
+    """One machine of each release, whose user-data has no section, for tests that bring their own policy."""
+    with Machine(suite) as machine:
+        bake(machine)
+        machine.boot()
+        machine.wait()
+        yield machine
+
+
+@pytest.fixture(autouse=True)
+def sshd_runs_at_the_end(booted: Machine) -> Iterator[None]:
+    # Tests restart it more often than systemd's start limit allows people to.
+    booted.run("systemctl", "reset-failed", "ssh")
+    yield
+    assert booted.run("ssh", "localhost", "whoami").stdout == "root\n"
+    left = booted.run("ls", "-A", "/etc/ssh/sshd_config.d").stdout.split()
+    assert set(left) <= {"00-ssh-keepalive.conf"}
+
+
+def starts(machine: Machine) -> int:
+    """Count how often sshd has begun to listen."""
+    log = machine.run("journalctl", "-b", "--no-pager").stdout
+    return len(re.findall(r"Server listening on 0.0.0.0 port 22", log))
+
+
+def interval(machine: Machine) -> str:
+    return effective(machine)["clientaliveinterval"]
+
+
+def refusal(machine: Machine, section: str) -> str:
+    """Apply a section that cannot be kept; return what cloud-init says, after making sure that nothing changed."""
+    show = f"stat -c '%a %i %Y' {DROP_IN}; cat {DROP_IN}; mkdir -p /run/sshd; sshd -T | sort"
+    before = machine.sh(f"({show}) 2>&1").stdout
+    answer = apply(machine, section, check=False)
+    assert answer.returncode == 1
+    assert machine.sh(f"({show}) 2>&1").stdout == before
+    log = machine.run("cat", "/var/log/cloud-init.log").stdout
+    return re.findall(r"^ssh_keepalive\.sshd\.SshdError: (.*)$", log, re.MULTILINE)[-1]
+
+
+def test_an_absent_section_touches_nothing(booted: Machine) -> None:
+    booted.sh(f"! test -e {DROP_IN}")
+    assert booted.run("cloud-init", "status", "--long", check=False).returncode == 0
+    assert starts(booted) == 1
+
+
+def test_a_changed_policy_restarts_sshd_once_and_sessions_survive(booted: Machine) -> None:
+    apply(booted, "{client_alive_interval: 30}")
+    with Client(booted) as client:
+        before = starts(booted)
+        apply(booted, "{client_alive_interval: 31}")
+        assert starts(booted) == before + 1
+        assert interval(booted) == "31"
+        assert client.answers()
+        apply(booted, "{client_alive_interval: 31}")
+        assert starts(booted) == before + 1
+        assert client.answers()
+
+
+def test_an_sshd_that_does_not_run_is_left_to_start_by_itself(booted: Machine) -> None:
+    booted.run("systemctl", "stop", "ssh")
+    booted.sh("! test -e /run/sshd")
+    apply(booted, "{client_alive_interval: 32}")
+    assert booted.run("systemctl", "is-active", "ssh", check=False).stdout == "inactive\n"
+    booted.sh("test -d /run/sshd")
+    booted.run("systemctl", "start", "ssh")
+    assert interval(booted) == "32"
+
+
+def test_missing_host_keys_are_stood_in_for(booted: Machine) -> None:
+    booted.sh("mkdir /keys; mv /etc/ssh/ssh_host_* /keys; systemctl stop ssh")
+    apply(booted, "{client_alive_interval: 33}")
+    assert booted.sh("ls /etc/ssh/ssh_host_* 2>/dev/null | wc -l").stdout == "0\n"
+    booted.sh("mv /keys/* /etc/ssh; rmdir /keys; systemctl start ssh")
+    assert interval(booted) == "33"
+
+
+def test_a_file_that_wins_is_named(booted: Machine) -> None:
+    apply(booted, "{client_alive_interval: 34}")
+    booted.sh("echo 'ClientAliveInterval 7' >/etc/ssh/sshd_config.d/00-a.conf")
+    try:
+        assert refusal(booted, "{client_alive_interval: 35}") == (
+            "ClientAliveInterval is 7 where 35 is wanted: "
+            "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins, remove that line"
+        )
+    finally:
+        booted.sh("rm /etc/ssh/sshd_config.d/00-a.conf")
+
+
+@pytest.fixture
+def main_file(booted: Machine) -> Iterator[str]:
+    """The text of sshd's main file, which comes back after the test."""
+    booted.sh("cp -p /etc/ssh/sshd_config /main")
+    yield booted.run("cat", "/etc/ssh/sshd_config").stdout
+    booted.sh("cp -p /main /etc/ssh/sshd_config; rm /main")
+
+
+FOREIGN = """
+Match User root
+  ClientAliveInterval 41
+Match Address 10.0.0.0/8,127.0.0.0/8,::1
+  ClientAliveInterval 42
+Match LocalAddress 10.0.0.1,127.0.0.1
+  ClientAliveInterval 43
+Match LocalPort 22
+  ClientAliveInterval 44
+Match Group root
+  ClientAliveInterval 45
+Match Host localhost
+  ClientAliveInterval 46
+Match RDomain blue
+  ClientAliveInterval 47
+"""
+
+
+def test_a_match_for_somebody_is_nobodys_fault(booted: Machine, main_file: str) -> None:
+    booted.run("tee", "-a", "/etc/ssh/sshd_config", input=FOREIGN)
+    apply(booted, "{client_alive_interval: 36}")
+    assert "ClientAliveInterval 36" in booted.run("cat", DROP_IN).stdout
+
+
+def test_a_match_for_everybody_is_named(booted: Machine, main_file: str) -> None:
+    apply(booted, "{client_alive_interval: 37}")
+    booted.run("tee", "-a", "/etc/ssh/sshd_config", input="\nMatch User *,!root\nClientAliveCountMax 9\n")
+    line = len(main_file.splitlines()) + 3
+    assert refusal(booted, "{client_alive_interval: 38}") == (
+        f"ClientAliveCountMax is 9 where 3 is wanted: /etc/ssh/sshd_config:{line} sets it and wins, remove that line"
+    )
+
+
+@pytest.mark.parametrize("conditional", [False, True], ids=["no-include", "include-after-match"])
+def test_a_main_file_that_does_not_read_the_folder_is_named(booted: Machine, main_file: str, conditional: bool) -> None:
+    include = "Include /etc/ssh/sshd_config.d/*.conf"
+    text = main_file.replace(include, "") + (f"\nMatch User somebody\n{include}\n" if conditional else "")
+    booted.run("tee", "/etc/ssh/sshd_config", input=text)
+    assert refusal(booted, "{client_alive_interval: 39}") == (
+        "ClientAliveInterval is 0 where 39 is wanted: /etc/ssh/sshd_config does not read "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Include /etc/ssh/sshd_config.d/*.conf' on its first line"
+    )
+
+
+def test_somebody_elses_mistake_is_named(booted: Machine) -> None:
+    booted.sh("echo 'NoSuchKeyword yes' >/etc/ssh/sshd_config.d/50-b.conf")
+    try:
+        said = refusal(booted, "{client_alive_interval: 40}")
+    finally:
+        booted.sh("rm /etc/ssh/sshd_config.d/50-b.conf")
+    assert said.startswith("sshd refuses its configuration: ")
+    assert "/etc/ssh/sshd_config.d/50-b.conf" in said
+    assert "NoSuchKeyword" in said
+
+
+# sshd itself starts with every policy that the proof lets through, so something beside it has to refuse.
+REFUSES_TO_START = "[Service]\nExecStartPre=/bin/sh -c '! grep -qx \"ClientAliveInterval 51\" {}'\n".format(DROP_IN)
+
+
+@pytest.fixture
+def unstartable(booted: Machine) -> Iterator[None]:
+    """An sshd.service that does not start with an interval of 51 s."""
+    folder = "/etc/systemd/system/ssh.service.d"
+    booted.sh(f"mkdir -p {folder}; cat >{folder}/refuse.conf; systemctl daemon-reload", input=REFUSES_TO_START)
+    yield
+    booted.sh(f"rm -r {folder}; systemctl daemon-reload")
+
+
+def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, unstartable: None) -> None:
+    apply(booted, "{client_alive_interval: 50}")
+    with Client(booted) as client:
+        said = refusal(booted, "{client_alive_interval: 51}")
+        assert said.startswith("sshd is down after its restart: Job for ssh.service failed")
+        assert said.endswith("; the old configuration is back, sshd runs with it again")
+        assert client.answers()
+    assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
+
+
+def network_stage(machine: Machine) -> tuple[str, ...]:
+    """Name the units that run the network stage when they are started by hand."""
+    if float(machine.release.cloud_init) >= 24.3:
+        return ("cloud-init-main", "cloud-init-local", "cloud-init-network")
+    return ("cloud-init",)
+
+
+def run_stage_by_hand(machine: Machine, section: str) -> None:
+    """Restart the network stage, with the module not yet run for this instance."""
+    set_default(machine, section)
+    machine.sh("rm -f /var/lib/cloud/instance/sem/config_ssh_keepalive")
+    machine.run("systemctl", "restart", *network_stage(machine), check=False, timeout=30)
+
+
+def test_the_stage_run_by_hand_does_not_wait_for_itself(booted: Machine) -> None:
+    apply(booted, "{client_alive_interval: 50}")
+    before = starts(booted)
+    with Client(booted) as client:
+        run_stage_by_hand(booted, "{client_alive_interval: 48}")
+        assert interval(booted) == "48"
+        assert starts(booted) == before + 1
+        assert client.answers()
+
+
+def test_the_way_back_in_the_stage_run_by_hand_does_not_wait_either(booted: Machine, unstartable: None) -> None:
+    apply(booted, "{client_alive_interval: 50}")
+    run_stage_by_hand(booted, "{client_alive_interval: 51}")
+    assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
+    assert interval(booted) == "50"
+    assert "the old configuration is back, sshd runs with it" in booted.run("cat", "/var/log/cloud-init.log").stdout
+
+
+def test_false_takes_the_policy_off(booted: Machine) -> None:
+    apply(booted, "{client_alive_interval: 49}")
+    before = starts(booted)
+    apply(booted, "false")
+    booted.sh(f"! test -e {DROP_IN}")
+    assert interval(booted) == "0"
+    assert starts(booted) == before + 1
+    apply(booted, "false")
+    assert starts(booted) == before + 1
+
+
+def test_uninstall_from_the_machine_itself_takes_the_policy_off(booted: Machine) -> None:
+    apply(booted, "{client_alive_interval: 52}")
+    before = starts(booted)
+    booted.run("ssh-keepalive", "uninstall")
+    assert starts(booted) == before + 1
+    assert interval(booted) == "0"
+    booted.sh("! command -v ssh-keepalive")
+    booted.run("rm", "/etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg")
+    bake(booted)
