@@ -6,8 +6,9 @@ HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyrin
 
 .PHONY: demo test test-all lint unit machine clean
 
+# SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
-	@$(BIN)/python tests/machine/demo.py
+	@$(BIN)/python tests/machine/demo.py $(SUITES)
 
 test: lint unit machine  ## all but what takes long
 
