@@ -12,7 +12,8 @@ demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead 
 
 test: lint unit machine  ## all but what takes long
 
-test-all: test  ## everything
+test-all: test  ## what takes long, too
+	$(BIN)/pytest tests -m slow -s
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

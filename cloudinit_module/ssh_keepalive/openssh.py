@@ -13,8 +13,8 @@ Directives = Tuple[Tuple[str, str], ...]
 _FACTS = {
     # sshd_config(5) Include; release notes of 8.2
     "reads-drop-ins": ((8, 2), None),
-    # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: 5 s are 10 s on 9.2, and 20/2 gives 120 s
-    # there, 60 s on 8.4, 10.0 and 10.6.
+    # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: on 9.2 an interval of 5 s sends one
+    # every 10 s, and 20/2 drops after 120 s; after 60 s on 8.4, 10.0 and 10.6.
     "doubles-client-alive": ((9, 2), (9, 5)),
 }
 

@@ -1,0 +1,42 @@
+"""The boot path on Python 3.6, which runs cloud-init on RHEL 8 and SLES 15."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+MODULES = ["policy", "openssh", "dropin", "sshd", "cc_ssh_keepalive", "image", "cli", "cases"]
+
+
+def python_3_6():
+    """Return a Python 3.6, from the path or pyenv; None without one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv")))
+    found = [str(file) for file in sorted(pyenv.glob("versions/3.6.*/bin/python3.6"))]
+    return found[-1] if found else shutil.which("python3.6")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 7), reason="this is what it starts")
+@pytest.mark.parametrize("jsonschema", ["jsonschema==2.6.0", "jsonschema"], ids=["oldest", "newest"])
+def test_the_boot_path(jsonschema):
+    python = python_3_6()
+    if python is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Python 3.6 on the path or in pyenv")
+    venv = TOP / ".cache" / "python3.6-{}".format(jsonschema.replace("==", "-"))
+    if not (venv / "installed").exists():
+        subprocess.run([python, "-m", "venv", "--clear", str(venv)], check=True)
+        pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # The pip that came with 3.6 knows none of today's wheels.
+        subprocess.run([*pip, "--upgrade", "pip<22"], check=True)
+        subprocess.run([*pip, "pytest==7.0.1", "PyYAML", jsonschema], check=True)
+        (venv / "installed").touch()
+    files = ["tests/unit/test_{}.py".format(name) for name in MODULES]
+    command = [str(venv / "bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    answer = subprocess.run(command, cwd=str(TOP), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+    print(answer.stdout)
+    assert answer.returncode == 0
+    assert " passed" in answer.stdout
+    assert "skipped" not in answer.stdout
