@@ -11,7 +11,7 @@ from .policy import Policy
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command and return its exit code: 0 done, 1 refused, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments.root)
     except (image.ImageError, sshd.SshdError, OSError) as error:
@@ -20,23 +20,22 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    top = argparse.ArgumentParser(
         prog="ssh-keepalive", description="Put cloud-init's ssh_keepalive module into images."
     )
-    parser.add_argument("--version", action="version", version="%(prog)s " + __version__)
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    top.add_argument("--version", action="version", version="%(prog)s " + __version__)
+    commands = top.add_subparsers(metavar="COMMAND", dest="command")
     commands.required = True
     for run, text in (
         (_install, "put the module into an image, or bring it up to date"),
         (_uninstall, "take everything out of an image again"),
     ):
         command = commands.add_parser(run.__name__[1:], help=text, description=text)
-        command.add_argument(
-            "--root", default="/", metavar="DIR", help="the image's root (default: %(default)s, this machine)"
-        )
+        command.add_argument("--root", default="/", metavar="DIR", help="the image's root (default: /, this machine)")
         command.set_defaults(run=run)
-    return parser
+    return top
 
 
 def _install(root: str) -> None:

@@ -1,0 +1,40 @@
+"""The project as people get it: built and installed from a tree without .git."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache*", "build", "dist", "*.egg-info", "__pycache__")
+
+
+def test_it_builds_installs_and_installs_into_an_image(tmp_path):
+    tree = tmp_path / "tree"
+    shutil.copytree(str(TOP), str(tree), symlinks=True, ignore=LEFT_OUT)
+    # The wheel is built from the sdist, so that whatever is missing there shows.
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(tree)], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    subprocess.run([str(venv / "bin/pip"), "install", "--quiet", str(wheel)], check=True)
+
+    root = tmp_path / "root"
+    packages = root / "usr/lib/python3/dist-packages"
+    for name, text in (
+        ("usr/bin/cloud-init", "#!/usr/bin/python3\n"),
+        ("usr/lib/python3/dist-packages/cloudinit/version.py", ""),
+        ("etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]\n"),
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    command = str(venv / "bin/ssh-keepalive")
+    subprocess.run([command, "install", "--root", str(root)], check=True)
+    installed = {path.name for path in (packages / "ssh_keepalive").iterdir()}
+    source = {path.name for path in (TOP / "cloudinit_module/ssh_keepalive").iterdir() if path.is_file()}
+    assert installed == source
+    code = "from ssh_keepalive.policy import parse; print(parse(True).unresponsive_timeout)"
+    answer = subprocess.run([str(venv / "bin/python"), "-c", code], stdout=subprocess.PIPE, check=True)
+    assert answer.stdout == b"180\n"
+    subprocess.run([command, "uninstall", "--root", str(root)], check=True)
+    assert not (packages / "ssh_keepalive").exists()
