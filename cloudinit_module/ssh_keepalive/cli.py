@@ -13,7 +13,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command and return its exit code: 0 done, 1 refused, 2 wrong usage."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments.root)
+        arguments.run(arguments)
     except (image.ImageError, sshd.SshdError, OSError) as error:
         print("ssh-keepalive: {}".format(error), file=sys.stderr)
         return 1
@@ -31,20 +31,29 @@ def parser() -> argparse.ArgumentParser:
     for run, text in (
         (_install, "put the module into an image, or bring it up to date"),
         (_uninstall, "take everything out of an image again"),
+        (_reapply, "express this machine's policy anew, after an upgrade of OpenSSH"),
     ):
         command = commands.add_parser(run.__name__[1:], help=text, description=text)
-        command.add_argument("--root", default="/", metavar="DIR", help="the image's root (default: /, this machine)")
         command.set_defaults(run=run)
+        if run is not _reapply:
+            command.add_argument(
+                "--root", default="/", metavar="DIR", help="the image's root (default: /, this machine)"
+            )
     return top
 
 
-def _install(root: str) -> None:
-    image.install(image.Root(root))
+def _install(arguments: argparse.Namespace) -> None:
+    image.install(image.Root(arguments.root))
 
 
-def _uninstall(root: str) -> None:
-    target = image.Root(root)
+def _uninstall(arguments: argparse.Namespace) -> None:
+    target = image.Root(arguments.root)
     if target.real("/") == "/":
         # A running sshd would keep the policy of a file that is gone.
         sshd.apply(Policy(enabled=False), sshd.Sshd())
     image.uninstall(target)
+
+
+def _reapply(arguments: argparse.Namespace) -> None:
+    report = sshd.reapply(sshd.Sshd())
+    print(report or "no policy on this machine")

@@ -5,11 +5,12 @@ import json
 from typing import Dict, List, NamedTuple, Optional
 
 from .openssh import Directives
-from .policy import Policy
+from .policy import Policy, parse
 
 NAME = "00-ssh-keepalive.conf"
 
 _HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
+_POLICY = "# policy: "
 # sshd -T says yes and no up to 10.5, true and false from 10.6 on.
 _SAME = {"true": "yes", "false": "no"}
 
@@ -24,9 +25,20 @@ class Mismatch(NamedTuple):
 
 def render(policy: Policy, directives: Directives) -> str:
     """Return the text of the drop-in."""
-    lines = [_HEADER, "# policy: " + json.dumps(policy.section(), sort_keys=True)]
+    lines = [_HEADER, _POLICY + json.dumps(policy.section(), sort_keys=True)]
     lines += ["{} {}".format(keyword, value) for keyword, value in directives]
     return "\n".join(lines) + "\n"
+
+
+def read_policy(text: str) -> Optional[Policy]:
+    """Return the policy for which a drop-in was rendered, None if it does not say."""
+    for line in text.splitlines():
+        if line.startswith(_POLICY):
+            try:
+                return parse(json.loads(line[len(_POLICY) :]))
+            except ValueError:
+                return None
+    return None
 
 
 def mismatches(directives: Directives, report: str) -> List[Mismatch]:

@@ -333,6 +333,20 @@ def apply(policy: Policy, sshd: Sshd) -> Report:
         raise SshdError("{}: {}".format(error.filename or sshd.file, error.strerror)) from error
 
 
+def reapply(sshd: Sshd) -> Optional[Report]:
+    """Express the policy of the drop-in for the sshd that is here now, as after an upgrade; None without a drop-in.
+
+    Raise SshdError if that cannot be done.
+    """
+    text = sshd.text()
+    if text is None:
+        return None
+    policy = dropin.read_policy(text)
+    if policy is None:
+        raise SshdError("{}: has no policy line that can be read, run cloud-init's module again".format(sshd.file))
+    return apply(policy, sshd)
+
+
 def _keep(policy: Policy, sshd: Sshd) -> Report:
     version = sshd.version()
     if not openssh.has(version, "reads-drop-ins"):

@@ -58,3 +58,11 @@ def test_it_starts_without_yaml_and_jsonschema():
     answer = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": SOURCE}, stdout=subprocess.PIPE)
     assert answer.returncode == 0
     assert b"uninstall" in answer.stdout
+
+
+def test_reapply_says_what_is_in_force(monkeypatch, capsys):
+    monkeypatch.setattr(sshd, "reapply", lambda machine: "ssh_keepalive: in force")
+    assert main(["reapply"]) == 0
+    monkeypatch.setattr(sshd, "reapply", lambda machine: None)
+    assert main(["reapply"]) == 0
+    assert capsys.readouterr().out == "ssh_keepalive: in force\nno policy on this machine\n"

@@ -1,8 +1,6 @@
-import json
-
 import pytest
-from ssh_keepalive.dropin import Mismatch, mismatches, render, winner
-from ssh_keepalive.policy import Policy, parse
+from ssh_keepalive.dropin import Mismatch, mismatches, read_policy, render, winner
+from ssh_keepalive.policy import Policy
 
 WANTED = (("ClientAliveInterval", "45"), ("ClientAliveCountMax", "3"), ("TCPKeepAlive", "no"))
 
@@ -12,8 +10,16 @@ def test_the_text_is_a_header_the_policy_and_plain_directives():
     header, comment, *directives = render(policy, WANTED).splitlines()
     assert header.startswith("# Written by cloud-init's cc_ssh_keepalive")
     assert comment == '# policy: {"tcp_keep_alive": false, "unresponsive_timeout": 180}'
-    assert parse(json.loads(comment[len("# policy: ") :])) == policy
+    assert read_policy(render(policy, WANTED)) == policy
     assert directives == ["ClientAliveInterval 45", "ClientAliveCountMax 3", "TCPKeepAlive no"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ClientAliveInterval 45\n", "# policy: {\n", '# policy: {"x": 1}\n', "# policy: null\n", "#policy: true\n"],
+)
+def test_a_text_that_does_not_say_its_policy(text):
+    assert read_policy(text) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 import pytest
 from ssh_keepalive import sshd as sshd_module
 from ssh_keepalive.policy import Policy
-from ssh_keepalive.sshd import SshdError, apply
+from ssh_keepalive.sshd import SshdError, apply, reapply
 
 POLICY = Policy(unresponsive_timeout=180)
 TEXT = """\
@@ -273,3 +273,26 @@ def test_a_second_run_waits_for_the_first(machine, monkeypatch):
     monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS + 1)
     with machine.sshd().alone():
         assert refused(machine) == "another run holds /etc/ssh/sshd_config.d for too long"
+
+
+def test_another_openssh_gets_the_same_policy_in_other_numbers(machine):
+    assert reapply(machine.sshd()) is None
+    apply(POLICY, machine.sshd())
+    machine.sshd_is("active")
+    assert not reapply(machine.sshd()).changed
+    script = (machine.bin / "sshd").read_text()
+    (machine.bin / "sshd").write_text(script.replace("OpenSSH_8.4p1", "OpenSSH_9.2p1"))
+    report = reapply(machine.sshd())
+    assert (report.policy, report.restarted) == (POLICY, True)
+    assert "ClientAliveInterval 18\nClientAliveCountMax 4\n" in machine.file.read_text()
+
+
+def test_a_drop_in_that_does_not_say_its_policy_stays(machine):
+    machine.file.write_text("ClientAliveInterval 45\n")
+    with pytest.raises(SshdError) as caught:
+        reapply(machine.sshd())
+    assert str(caught.value).replace(str(machine.root), "") == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: has no policy line that can be read, "
+        "run cloud-init's module again"
+    )
+    assert machine.file.read_text() == "ClientAliveInterval 45\n"
