@@ -25,7 +25,7 @@ unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit
 
 machine: host $(VENV)/installed
-	$(BIN)/pytest tests/machine
+	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
 .PHONY: host
 host:
