@@ -22,7 +22,7 @@ lint: $(VENV)/installed
 	$(BIN)/vermin --target=3.6- --no-tips --violations cloudinit_module
 
 unit: $(VENV)/installed
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2
 
 machine: host $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope

@@ -44,12 +44,13 @@ class Report(NamedTuple):
     def __str__(self) -> str:
         if not self.policy.enabled:
             promise = "off, sshd keeps its other settings"
-        elif self.dropped_after is None:
+        elif self.dropped_after is not None:
+            promise = "a client that stopped answering is gone {} s after its last sign of life"
+            promise = promise.format(self.dropped_after)
+        elif "ClientAliveInterval" in dict(self.directives):
             promise = "sshd drops no silent client"
         else:
-            promise = "a client that stopped answering is gone {} s after its last sign of life".format(
-                self.dropped_after
-            )
+            promise = "sshd keeps its own setting for silent clients"
         if self.version:
             values = ", ".join("{} {}".format(*directive) for directive in self.directives)
             promise += " ({} on OpenSSH {}.{})".format(values, *self.version)
@@ -137,7 +138,7 @@ class Sshd:
     def _make_privilege_separation_folder(self) -> None:
         """Make what sshd wants to see before its first start, for good: a running sshd refuses logins without it."""
         folder = os.path.join(self._run_folder, "sshd")
-        if not os.path.isdir(folder):
+        with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
             os.chmod(folder, 0o755)
 
@@ -155,8 +156,11 @@ class Sshd:
         return "{}/.{}.{}".format(self.folder, dropin.NAME, purpose)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other runs out, and take away what this one (or one that was killed) leaves beside the drop-in."""
+    def alone(self) -> Iterator[bool]:
+        """Keep other runs out; take away what this one leaves beside the drop-in, and what a killed one has left.
+
+        Yield whether there was such a one: it may have landed a drop-in that the running sshd has not read.
+        """
         made_folder = not os.path.isdir(self.folder)
         if made_folder:
             os.makedirs(self.folder)
@@ -164,14 +168,15 @@ class Sshd:
         lock = os.open(self.folder, os.O_RDONLY)
         try:
             self._wait_for(lock)
-            self._tidy()
+            unfinished = self._tidy()
             try:
-                yield
+                yield unfinished
             finally:
                 self._tidy()
         except BaseException:
             if made_folder:
-                os.rmdir(self.folder)
+                with contextlib.suppress(OSError):
+                    os.rmdir(self.folder)
             raise
         finally:
             os.close(lock)
@@ -185,10 +190,13 @@ class Sshd:
                     raise SshdError("another run holds {} for too long".format(self.folder)) from None
                 time.sleep(0.1)
 
-    def _tidy(self) -> None:
-        for purpose in ("new", "old", "main", "key", "key.pub"):
+    def _tidy(self) -> bool:
+        found = False
+        for purpose in ("new", "key", "key.pub", "old", "main"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._aside(purpose))
+                found = True
+        return found
 
     def text(self) -> Optional[str]:
         """Return the text of the drop-in, None without one."""
@@ -218,7 +226,7 @@ class Sshd:
         try:
             if text is not None:
                 os.rename(self._aside("new"), self.file)
-            else:
+            elif old:
                 os.unlink(self.file)
             self._sync_folder()
             yield
@@ -248,32 +256,35 @@ class Sshd:
 
     def running(self) -> Optional[str]:
         """Return the name of the service under which sshd runs or is about to, None if it does not."""
-        for service in self._services:
-            answer = self._service_do("is-active", service)
-            if answer.code == 0 or answer.out.strip() in ("activating", "reloading"):
-                return service
-        return None
+        states = ("active", "activating", "reloading")
+        return next((service for service in self._services if self._state(service) in states), None)
 
     def restart(self, service: str) -> None:
         """Restart an sshd that runs; raise SshdError if it does not come back."""
         answer = self._service_do("try-restart", service)
-        if answer.code != 0 or not self._active(service):
-            raise SshdError("sshd is down after its restart: {}".format(answer.last_words()))
+        state = self._state(service)
+        if answer.code != 0 or state != "active":
+            raise SshdError("after its restart sshd is {}: {}".format(state, answer.last_words()))
 
-    def revive(self, service: str) -> bool:
-        """Have sshd run with what was put back, and return whether it does."""
+    def revive(self, service: str) -> str:
+        """Have sshd run with what was put back, whatever fails on the way; return its state."""
         self._reserve = 0.0
-        self._service_do("try-restart", service)
-        if not self._active(service):
-            if self._systemd():
-                # It may have failed too often to be started again.
-                self._service_do("reset-failed", service)
-            # Not start: that waits for the automatic restart that may be pending, 42 s on RHEL.
-            self._service_do("restart", service)
-        return self._active(service)
+        state = "in an unknown state"
+        # The second attempt is for one that has failed, perhaps too often to be started again. Not start: that waits
+        # for an automatic restart that may be pending, 42 s on RHEL.
+        for verbs in (("try-restart",), ("reset-failed", "restart")):
+            for verb in verbs:
+                with contextlib.suppress(SshdError):
+                    self._service_do(verb, service)
+            with contextlib.suppress(SshdError):
+                state = self._state(service)
+            if state == "active":
+                break
+        return state
 
-    def _active(self, service: str) -> bool:
-        return self._service_do("is-active", service).code == 0
+    def _state(self, service: str) -> str:
+        answer = self._service_do("is-active", service)
+        return "active" if answer.code == 0 else answer.out.strip() if self._systemd() else "down"
 
     def _systemd(self) -> bool:
         # sd_booted(3)
@@ -283,8 +294,10 @@ class Sshd:
         if self._systemd():
             # sshd is ordered after the stage of cloud-init that we run in: a job that minds it waits, with sshd down.
             return self._run("systemctl", "--job-mode=ignore-dependencies", verb, service)
-        manager = "rc-service" if shutil.which("rc-service", path=self._path) else "service"
-        return self._run(manager, service, {"is-active": "status", "try-restart": "restart"}.get(verb, verb))
+        for manager in ("rc-service", "service"):
+            if shutil.which(manager, path=self._path):
+                return self._run(manager, service, {"is-active": "status", "try-restart": "restart"}.get(verb, verb))
+        return _Answer(1, "", "nothing here starts services")
 
     def _seconds_left(self) -> float:
         return self._end - self._reserve - time.monotonic()
@@ -354,8 +367,8 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
     directives, dropped_after = openssh.express(policy, version)
     text = dropin.render(policy, directives)
     restarted = False
-    with sshd.alone():
-        changed = text != sshd.text()
+    with sshd.alone() as unfinished:
+        changed = unfinished or text != sshd.text()
         if changed:
             sshd.prove_candidate(text, directives)
             restarted = _land(text, directives, sshd)
@@ -365,27 +378,30 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
 
 
 def _remove(policy: Policy, sshd: Sshd) -> Report:
-    restarted = False
-    changed = sshd.text() is not None
-    if changed:
-        with sshd.alone():
-            restarted = _land(None, (), sshd)
+    changed = restarted = False
+    if os.path.isdir(sshd.folder):
+        with sshd.alone() as unfinished:
+            changed = unfinished or sshd.text() is not None
+            if changed:
+                restarted = _land(None, (), sshd)
     return Report(sshd.file, policy, None, (), None, changed, restarted)
 
 
 def _land(text: Optional[str], directives: openssh.Directives, sshd: Sshd) -> bool:
     """Put a text in place, prove it and restart an sshd that runs, or put all back; return whether it restarted."""
-    service = None
+    restarting = None
     try:
         with sshd.landed(text):
-            sshd.prove(directives)
             # Asked after landing: one that starts from here on reads the new text by itself.
             service = sshd.running()
+            if service or text is not None:
+                sshd.prove(directives)
             if service:
+                restarting = service
                 sshd.restart(service)
     except Exception as error:
-        if not service:
+        if not restarting:
             raise
-        outcome = "sshd runs with it again" if sshd.revive(service) else "BUT SSHD IS DOWN"
-        raise SshdError("{}; the old configuration is back, {}".format(error, outcome)) from error
-    return service is not None
+        state = sshd.revive(restarting)
+        raise SshdError("{}; the old configuration is back, sshd is {}".format(error, state)) from error
+    return restarting is not None

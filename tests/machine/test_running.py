@@ -181,8 +181,8 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, un
     apply(booted, "{client_alive_interval: 50}")
     with Client(booted) as client:
         said = refusal(booted, "{client_alive_interval: 51}")
-        assert said.startswith("sshd is down after its restart: Job for ssh.service failed")
-        assert said.endswith("; the old configuration is back, sshd runs with it again")
+        assert re.match("after its restart sshd is (failed|activating): Job for ssh.service failed", said)
+        assert said.endswith("; the old configuration is back, sshd is active")
         assert client.answers()
     assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
 
@@ -216,7 +216,7 @@ def test_the_way_back_in_the_stage_run_by_hand_does_not_wait_either(booted: Mach
     run_stage_by_hand(booted, "{client_alive_interval: 51}")
     assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
     assert interval(booted) == "50"
-    assert "the old configuration is back, sshd runs with it" in booted.run("cat", "/var/log/cloud-init.log").stdout
+    assert "the old configuration is back, sshd is active" in booted.run("cat", "/var/log/cloud-init.log").stdout
 
 
 def test_false_takes_the_policy_off(booted: Machine) -> None:

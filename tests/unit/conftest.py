@@ -51,6 +51,9 @@ now = state.read_text() if state.exists() else "inactive"
 if "is-active" in sys.argv:
     print(now)
     sys.exit(now != "active")
+if "try-restart" in sys.argv and now == "active":
+    file = pathlib.Path("{ssh}/sshd_config.d/00-ssh-keepalive.conf")
+    pathlib.Path("{run}/sshd.read").write_text(file.read_text() if file.exists() else "")
 """
 
 
@@ -97,6 +100,10 @@ class FakeMachine:
     def sshd_is(self, state):
         """Set the state that the fake systemctl reports."""
         (self.run / "sshd.state").write_text(state)
+
+    def sshd_has_read(self):
+        """Return the drop-in as it was when sshd was last restarted."""
+        return (self.run / "sshd.read").read_text()
 
     def files(self):
         """Return names, modes and contents of all that belongs to sshd."""

@@ -1,5 +1,7 @@
+import contextlib
 import os
 import stat
+import subprocess
 import time
 
 import pytest
@@ -208,19 +210,134 @@ if "restart" in sys.argv and "45" not in file.read_text():
 """
 
 
-@pytest.mark.parametrize(
-    ("after", "outcome"), [("active", "sshd runs with it again"), ("failed", "BUT SSHD IS DOWN")], ids=["again", "down"]
-)
-def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, after, outcome):
+@pytest.mark.parametrize("after", ["active", "failed"])
+def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, after):
     apply(Policy(client_alive_interval=99, client_alive_count_max=2), machine.sshd())
     machine.sshd_is("active")
     machine.fake("systemctl", DIES_WITH_THE_NEW_TEXT.replace("{after!r}", repr(after)))
     machine.calls_file.unlink()
-    message = "sshd is down after its restart: Job for ssh.service failed.; the old configuration is back, "
-    assert refused(machine) == message + outcome
+    assert refused(machine) == (
+        "after its restart sshd is failed: Job for ssh.service failed.; the old configuration is back, sshd is " + after
+    )
     assert (machine.run / "sshd.state").read_text() == after
     verbs = [call.split()[1] for call in machine.calls("systemctl")]
+    assert verbs[:4] == ["is-active", "try-restart", "is-active", "try-restart"]
+    assert verbs[4:] == ["is-active", "reset-failed", "restart", "is-active"]
+
+
+def test_a_way_back_on_which_everything_hangs_still_tries_everything_and_says_how_it_ended(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_COMMAND_SECONDS", 1)
+    monkeypatch.setattr(sshd_module, "_WAY_BACK_SECONDS", 4)
+    monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", 20)
+    machine.fake("systemctl", "import sys, time\nif 'is-active' in sys.argv: sys.exit(0)\ntime.sleep(60)\n")
+    began = time.monotonic()
+    # is-active says that it runs, which is all that can be known: its restart did not end.
+    assert refused(machine) == (
+        "systemctl --job-mode=ignore-dependencies try-restart ssh did not answer within 1.0 s; "
+        "the old configuration is back, sshd is active"
+    )
+    machine.fake(
+        "systemctl",
+        "import sys, time\nprint('activating') if 'is-active' in sys.argv else time.sleep(60)\nsys.exit(3)\n",
+    )
+    machine.calls_file.unlink()
+    assert refused(machine).endswith("; the old configuration is back, sshd is activating")
+    verbs = [call.split()[1] for call in machine.calls("systemctl")]
     assert verbs == ["is-active", "try-restart", "try-restart", "is-active", "reset-failed", "restart", "is-active"]
+    assert time.monotonic() - began < 40
+
+
+def test_what_is_left_of_the_time_limits_every_command(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS + 2)
+    machine.fake("sshd", "import sys, time\ntime.sleep(1.2)\nsys.exit('OpenSSH_8.4')\n")
+    began = time.monotonic()
+    assert " did not answer within 0." in refused(machine)
+    assert time.monotonic() - began < 5
+
+
+def test_the_way_back_has_time_of_its_own(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_WAY_BACK_SECONDS", 30)
+    monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", 33)
+    apply(Policy(client_alive_interval=99, client_alive_count_max=2), machine.sshd())
+    machine.sshd_is("active")
+    slow = DIES_WITH_THE_NEW_TEXT.replace("{after!r}", "'active'").replace(
+        '    sys.exit("Job', '    time.sleep(60)\n    ("Job'
+    )
+    machine.fake("systemctl", "import time\n" + slow)
+    assert refused(machine).endswith(" s; the old configuration is back, sshd is active")
+
+
+def test_an_sshd_that_is_about_to_start_is_restarted(machine):
+    machine.fake("systemctl", "import sys\nprint('activating')\nsys.exit(3 * ('is-active' in sys.argv))\n")
+    assert refused(machine).startswith(
+        "after its restart sshd is activating: activating; the old configuration is back"
+    )
+
+
+# What changes something; a run may be killed before or after each.
+STEPS = [
+    (os, "open"),
+    (os, "link"),
+    (os, "rename"),
+    (os, "unlink"),
+    (os, "fsync"),
+    (os, "mkdir"),
+    (subprocess, "Popen"),
+]
+
+
+def killed_at(step, policy, machine):
+    """Run apply in a child that dies before its step-th call that changes something; return whether it did."""
+    child = os.fork()
+    if child == 0:
+        left = [step]
+
+        def dying(call):
+            def wrapped(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    os._exit(9)
+                return call(*args, **kwargs)
+
+            return wrapped
+
+        for module, name in STEPS:
+            setattr(module, name, dying(getattr(module, name)))
+        with contextlib.suppress(BaseException):
+            apply(policy, machine.sshd())
+            os._exit(0)
+        os._exit(1)
+    status = os.waitpid(child, 0)[1] >> 8
+    assert status in (0, 9)
+    return status == 9
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (None, POLICY, TEXT),
+        (Policy(client_alive_interval=99, client_alive_count_max=2), POLICY, TEXT),
+        (POLICY, Policy(enabled=False), ""),
+    ],
+    ids=["first", "change", "removal"],
+)
+def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before, after, text):
+    step = 0
+    while True:
+        machine.sshd_is("inactive")
+        apply(before or Policy(enabled=False), machine.sshd())
+        machine.sshd_is("active")
+        old = machine.file.read_text() if before else ""
+        (machine.run / "sshd.read").write_text(old)
+        died = killed_at(step, after, machine)
+        assert (machine.file.read_text() if machine.file.exists() else "") in (old, text)
+        apply(after, machine.sshd())
+        assert machine.sshd_has_read() == text
+        assert os.listdir(str(machine.file.parent)) == [machine.file.name] * bool(text)
+        if not died:
+            break
+        step += 1
+    assert step > 10
 
 
 def test_off_systemd_the_service_command_restarts_only_what_runs(machine):
@@ -296,3 +413,30 @@ def test_a_drop_in_that_does_not_say_its_policy_stays(machine):
         "run cloud-init's module again"
     )
     assert machine.file.read_text() == "ClientAliveInterval 45\n"
+
+
+def test_other_settings_are_not_spoken_for(machine):
+    report = str(apply(Policy(tcp_keep_alive=False), machine.sshd()))
+    assert report.startswith(
+        "ssh_keepalive: sshd keeps its own setting for silent clients (TCPKeepAlive no on OpenSSH 8.4)"
+    )
+    report = str(apply(Policy(client_alive_interval=0, client_alive_count_max=3), machine.sshd()))
+    assert report.startswith(
+        "ssh_keepalive: sshd drops no silent client (ClientAliveInterval 0, ClientAliveCountMax 3 on"
+    )
+
+
+def test_where_nothing_starts_services_nothing_is_restarted(machine):
+    apply(POLICY, machine.sshd())
+    (machine.run / "systemd/system").rmdir()
+    assert not apply(Policy(enabled=False), machine.sshd(path=str(machine.bin))).restarted
+    assert not machine.file.exists()
+
+
+def test_a_running_sshd_is_not_restarted_into_somebody_elses_mistake(machine):
+    apply(POLICY, machine.sshd())
+    machine.sshd_is("active")
+    (machine.ssh / "sshd_config.d/50-b.conf").write_text("Broken yes\n")
+    machine.calls_file.unlink()
+    assert "Broken" in refused(machine, Policy(enabled=False))
+    assert machine.calls("systemctl") == ["--job-mode=ignore-dependencies is-active ssh"]
