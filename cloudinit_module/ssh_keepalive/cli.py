@@ -31,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     for run, text in (
         (_install, "put the module into an image, or bring it up to date"),
         (_uninstall, "take everything out of an image again"),
+        (_register, "have an image's cloud-init run the module that is in it, and know its key"),
+        (_unregister, "give an image's cloud-init its own list of modules and schema back"),
         (_reapply, "express this machine's policy anew, after an upgrade of OpenSSH"),
     ):
         command = commands.add_parser(run.__name__[1:], help=text, description=text)
@@ -44,6 +46,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _install(arguments: argparse.Namespace) -> None:
     image.install(image.Root(arguments.root))
+
+
+def _register(arguments: argparse.Namespace) -> None:
+    image.register(image.Root(arguments.root))
+
+
+def _unregister(arguments: argparse.Namespace) -> None:
+    image.unregister(image.Root(arguments.root))
 
 
 def _uninstall(arguments: argparse.Namespace) -> None:

@@ -7,15 +7,18 @@ import os
 import re
 import shutil
 import stat
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from . import dropin
+from . import dropin, policy, registration
 
 _CLOUD_CFG = "/etc/cloud/cloud.cfg"
 _CLOUD_CFG_D = "/etc/cloud/cloud.cfg.d"
 # Read in the order of their names; the last list of modules replaces all others (util.py, read_conf_with_confd).
-_LIST_FILE = "99_zz_ssh_keepalive.cfg"
-_LIST = "cloud_init_modules"
+_LIST_FILE = _CLOUD_CFG_D + "/99_zz_ssh_keepalive.cfg"
+# cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
+_SCHEMA_FILE = "cloudinit/config/schemas/schema-cloud-config-v1.json"
+# What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
+ORIGINAL = ".ssh-keepalive-original"
 _COMMAND = "/usr/bin/ssh-keepalive"
 _PACKAGE = "ssh_keepalive"
 _MODULE = "cc_ssh_keepalive"
@@ -91,6 +94,8 @@ class Root:
         with open(new, "xb") as stream:
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.rename(new, file)
 
     def remove(self, path: str) -> None:
@@ -101,6 +106,16 @@ class Root:
         else:
             self._unlink(file)
 
+    def link(self, path: str, new: str) -> None:
+        """Give a file a second name, which outlasts a write to the first one; what had that name loses it."""
+        file, link = self.real(path), self.real(new, follow=False)
+        self._unlink(link)
+        os.link(file, link)
+
+    def rename(self, path: str, new: str) -> None:
+        """Put a file, with all that is its own, in another one's place in one step."""
+        os.rename(self.real(path, follow=False), self.real(new))
+
     @staticmethod
     def _unlink(file: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -108,29 +123,51 @@ class Root:
 
 
 def install(root: Root) -> None:
-    """Put module, package, schema and command into an image and have its cloud-init run the module.
+    """Put module, package, schema and command into an image and register them with its cloud-init.
 
     Nothing of the image is executed. Raise ImageError if it has no cloud-init that can run the module.
     """
-    packages = _cloud_init_packages(root)
-    if len(packages) != 1:
-        found = ", ".join(packages) or "none in /usr/lib/python3*, /usr/local/lib/python3*"
-        raise ImageError("the image must have one cloud-init, found {}: install cloud-init first".format(found))
+    folder = _cloud_init_package(root)
     shebang = _shebang(root)
-    modules = _list_in_effect(root)
+    schema, modules = _registered(root, folder)
 
     for name in sorted(os.listdir(os.path.join(_SOURCE, _PACKAGE))):
         if not name.startswith("__pycache__"):
-            _copy(root, os.path.join(_PACKAGE, name), packages[0])
-    _copy(root, _MODULE + ".py", packages[0])
+            _copy(root, os.path.join(_PACKAGE, name), folder)
+    _copy(root, _MODULE + ".py", folder)
     root.write(_COMMAND, shebang + b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n", 0o755)
-    # Last: a module that is listed must be there, or cloud-init complains at every boot.
-    root.write("{}/{}".format(_CLOUD_CFG_D, _LIST_FILE), _list_text(_with_ours(modules)).encode())
+    _land(root, folder, schema, modules)
+
+
+def register(root: Root) -> None:
+    """Have an image's cloud-init run the module, which is in the image already, and know its key.
+
+    To be done again whenever cloud-init was upgraded. Raise ImageError if that cannot be done.
+    """
+    folder = _cloud_init_package(root)
+    if not any(root.exists("{}/{}.py".format(python, _MODULE)) for python in _python_folders(root)):
+        raise ImageError("{}.py: not in the image, use ssh-keepalive install".format(_MODULE))
+    _land(root, folder, *_registered(root, folder))
+
+
+def unregister(root: Root) -> None:
+    """Give an image's cloud-init its own list and schema back; raise ImageError if its schema cannot be read."""
+    schemas = ["{}/{}".format(folder, _SCHEMA_FILE) for folder in _python_folders(root)]
+    originals = {schema: _original(root, schema) for schema in schemas}
+
+    root.remove(_LIST_FILE)
+    for file, original in originals.items():
+        if original == file + ORIGINAL:
+            root.rename(original, file)
+        elif original == file:
+            if _has_key(root, file):
+                root.write(file, registration.without_key(root.read(file).decode()).encode())
+            root.remove(file + ORIGINAL)
 
 
 def uninstall(root: Root) -> None:
     """Take away everything that install, the module and Python (what it compiled) have put into an image."""
-    root.remove("{}/{}".format(_CLOUD_CFG_D, _LIST_FILE))
+    unregister(root)
     for folder in _python_folders(root):
         root.remove("{}/{}.py".format(folder, _MODULE))
         root.remove("{}/{}".format(folder, _PACKAGE))
@@ -163,8 +200,13 @@ def _python_folders(root: Root) -> Iterable[str]:
                     yield folder
 
 
-def _cloud_init_packages(root: Root) -> List[str]:
-    return [folder for folder in _python_folders(root) if root.exists(folder + "/cloudinit/version.py")]
+def _cloud_init_package(root: Root) -> str:
+    """Return the folder that holds the image's cloud-init."""
+    folders = [folder for folder in _python_folders(root) if root.exists(folder + "/cloudinit/version.py")]
+    if len(folders) != 1:
+        found = ", ".join(folders) or "none in /usr/lib/python3*, /usr/local/lib/python3*"
+        raise ImageError("the image must have one cloud-init, found {}: install cloud-init first".format(found))
+    return folders[0]
 
 
 def _shebang(root: Root) -> bytes:
@@ -177,25 +219,64 @@ def _shebang(root: Root) -> bytes:
     raise ImageError("/usr/bin/cloud-init: not in the image, install cloud-init first")
 
 
-def _list_in_effect(root: Root) -> List[Any]:
-    """Return the list of modules that the image's cloud-init runs in its network stage without us."""
+def _registered(root: Root, folder: str) -> Tuple[Optional[str], str]:
+    """Return what cloud-init's schema, if it has one, and the file with the list of modules are to hold."""
+    original = _original(root, "{}/{}".format(folder, _SCHEMA_FILE))
+    schema = None
+    if original is not None:
+        subschema = policy.load_schema()["properties"][policy.KEY]
+        schema = registration.with_key(root.read(original).decode(), subschema)
+    return schema, registration.list_text(_list_with_module(root))
+
+
+def _land(root: Root, folder: str, schema: Optional[str], modules: str) -> None:
+    file = "{}/{}".format(folder, _SCHEMA_FILE)
+    if schema is not None:
+        if root.exists(file) and not _has_key(root, file):
+            root.link(file, file + ORIGINAL)
+        root.write(file, schema.encode())
+    # Last: a module that is listed must be there, or cloud-init complains at every boot.
+    root.write(_LIST_FILE, modules.encode())
+
+
+def _original(root: Root, file: str) -> Optional[str]:
+    """Return where cloud-init's own schema is, None if it has none.
+
+    It is the file itself if our key is not in it: cloud-init came or was upgraded after us, and a copy is a stale one.
+    Else it is the copy, which an upgrade behind dpkg-divert has kept up to date. Without a copy the file must do, since
+    our key can be taken out of it.
+    """
+    found = [path for path in (file, file + ORIGINAL) if root.exists(path)]
+    return next((path for path in found if not _has_key(root, path)), found[0] if found else None)
+
+
+def _has_key(root: Root, file: str) -> bool:
+    try:
+        return registration.has_key(root.read(file).decode())
+    except ValueError as error:
+        raise ImageError("{}: not cloud-init's schema, install cloud-init again: {}".format(file, error)) from error
+
+
+def _list_with_module(root: Root) -> List[Any]:
+    """Return the list of modules for the image's network stage: the one that is in effect without us, and ours."""
     if not root.exists(_CLOUD_CFG):
         raise ImageError("{}: not in the image, install cloud-init first".format(_CLOUD_CFG))
     files = ["{}/{}".format(_CLOUD_CFG_D, name) for name in root.names(_CLOUD_CFG_D) if name.endswith(".cfg")]
-    ours = "{}/{}".format(_CLOUD_CFG_D, _LIST_FILE)
     source: Optional[str] = None
     modules: Any = None
     for file in [_CLOUD_CFG, *files]:
         config = _load(root, file)
-        if file != ours and _LIST in config:
-            source, modules = file, config[_LIST]
+        if file != _LIST_FILE and registration.LIST in config:
+            source, modules = file, config[registration.LIST]
     if source is None or not isinstance(modules, list):
-        raise ImageError("{}: no list of {}".format(source or _CLOUD_CFG, _LIST))
-    if source > ours and source != _CLOUD_CFG:
-        raise ImageError("{}: its {} would replace ours, rename it to sort before {}".format(source, _LIST, _LIST_FILE))
-    if "ssh" not in map(_module_name, modules):
-        raise ImageError("{}: {} has no ssh, sshd would get no host keys".format(source, _LIST))
-    return modules
+        raise ImageError("{}: no list of {}".format(source or _CLOUD_CFG, registration.LIST))
+    if source > _LIST_FILE and source != _CLOUD_CFG:
+        message = "{}: its {} would replace ours, rename it to sort before {}"
+        raise ImageError(message.format(source, registration.LIST, os.path.basename(_LIST_FILE)))
+    try:
+        return registration.with_module(modules)
+    except ValueError as error:
+        raise ImageError("{}: {}".format(source, error)) from error
 
 
 def _load(root: Root, file: str) -> Dict[str, Any]:
@@ -206,31 +287,3 @@ def _load(root: Root, file: str) -> Dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ImageError("{}: {}".format(file, " ".join(str(error).split()))) from error
     return config if isinstance(config, dict) else {}
-
-
-def _module_name(entry: Any) -> str:
-    """Return the name in an entry of a module list: `users-groups`, `[ssh, always]` or `{name: ssh}`."""
-    if isinstance(entry, dict):
-        entry = entry.get("name")
-    if isinstance(entry, list):
-        entry = entry[0] if entry else None
-    return re.sub("^cc_|[.]py$", "", str(entry).strip().replace("-", "_").lower())
-
-
-def _with_ours(modules: List[Any]) -> List[Any]:
-    """Return a list with our module after ssh (it makes host keys) and set_passwords (it edits sshd's files)."""
-    names = [_module_name(entry) for entry in modules]
-    if _PACKAGE in names:
-        return modules
-    after = max(index for index, name in enumerate(names) if name in ("ssh", "set_passwords"))
-    # A list as entry: 22.4 to 23.3 hold plain names against those that they know.
-    return [*modules[: after + 1], [_PACKAGE], *modules[after + 1 :]]
-
-
-def _list_text(modules: List[Any]) -> str:
-    import yaml
-
-    return (
-        "# Written by ssh-keepalive install: the image's own list with ssh_keepalive in it, since a list in this\n"
-        "# folder replaces the one in cloud.cfg. Install again when cloud-init was upgraded.\n"
-    ) + yaml.safe_dump({_LIST: modules}, default_flow_style=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 from typing import Callable
 
 from baking import DROP_IN
-from machine import Machine
+from machine import Machine, base
+
+SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
+ORIGINAL = SCHEMA + ".ssh-keepalive-original"
 
 # What a boot may write for itself: state, logs, host keys, users.
 OURS = ("usr", "etc/cloud", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d")
@@ -70,3 +74,31 @@ def test_uninstall_after_a_boot_leaves_nothing(suite: str, machines: Callable[..
     assert compiled
     command("uninstall", "--root", str(machine.root))
     assert tree(machine.root, OURS) == before
+
+
+def test_a_schema_that_was_upgraded_in_between_stays(machines: Callable[..., Machine]) -> None:
+    root, newer = machines("bookworm").root, (base("trixie") / SCHEMA).read_bytes()
+    command("install", "--root", str(root))
+    (root / SCHEMA).unlink()
+    (root / SCHEMA).write_bytes(newer)
+    before = tree(root, (SCHEMA,))
+    command("install", "--root", str(root))
+    assert (root / ORIGINAL).read_bytes() == newer
+    with_key = json.loads((root / SCHEMA).read_text())
+    assert {"ssh_keepalive", "ssh_pwauth"} < set(with_key["properties"])
+    command("uninstall", "--root", str(root))
+    assert tree(root, (SCHEMA,)) == before
+    assert not (root / ORIGINAL).exists()
+
+
+def test_registration_of_a_module_that_a_package_brought(suite: str, machines: Callable[..., Machine]) -> None:
+    root = machines(suite).root
+    command("install", "--root", str(root))
+    installed = tree(root)
+    command("unregister", "--root", str(root))
+    module = "usr/lib/python3/dist-packages/cc_ssh_keepalive.py"
+    listed = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+    unregistered = tree(root)
+    assert {module} < set(unregistered) <= set(installed) - {listed, ORIGINAL}
+    command("register", "--root", str(root))
+    assert tree(root) == installed

@@ -8,23 +8,30 @@ from ssh_keepalive.cli import main
 from ssh_keepalive.policy import Policy
 
 SOURCE = os.path.dirname(os.path.dirname(image.__file__))
+ROOTED = ["install", "uninstall", "register", "unregister"]
 
 
 @pytest.fixture
 def done(monkeypatch):
     """Note what the command would do, in the order in which it would."""
     notes = []
-    monkeypatch.setattr(image, "install", lambda root: notes.append(("install", root.real("/"))))
-    monkeypatch.setattr(image, "uninstall", lambda root: notes.append(("uninstall", root.real("/"))))
+    for name in ROOTED:
+        monkeypatch.setattr(image, name, lambda root, name=name: notes.append((name, root.real("/"))))
     monkeypatch.setattr(sshd, "apply", lambda policy, machine: notes.append((policy, machine.file)))
     return notes
 
 
-def test_install_and_uninstall_know_their_root(done, tmp_path):
+@pytest.mark.parametrize("command", ROOTED)
+def test_what_is_done_to_an_image_knows_its_root(done, tmp_path, command):
     root = os.path.realpath(str(tmp_path))
-    assert main(["install", "--root", root]) == 0
-    assert main(["uninstall", "--root", root]) == 0
-    assert done == [("install", root), ("uninstall", root)]
+    assert main([command, "--root", root]) == 0
+    assert done == [(command, root)]
+
+
+@pytest.mark.parametrize("command", ["install", "register", "unregister"])
+def test_no_root_is_this_machine(done, command):
+    assert main([command]) == 0
+    assert done == [(command, "/")]
 
 
 def test_uninstall_from_this_machine_takes_the_policy_off_its_sshd_first(done):

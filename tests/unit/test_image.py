@@ -4,11 +4,36 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ssh_keepalive import image
-from ssh_keepalive.image import ImageError, Root, install, uninstall
+from ssh_keepalive.image import ImageError, Root, install, register, uninstall, unregister
+from ssh_keepalive.registration import has_key
 
 PACKAGES = "usr/lib/python3/dist-packages"
 LIST = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+SCHEMA = PACKAGES + "/cloudinit/config/schemas/schema-cloud-config-v1.json"
+ORIGINAL = SCHEMA + ".ssh-keepalive-original"
+# As cloud-init 22.2 and 23.4 have it, cut down
+OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
+NEW = """\
+{
+  "$defs": {
+    "all_modules": {
+      "enum": [
+        "ssh"
+      ]
+    },
+    "cc_ssh": {}
+  },
+  "allOf": [
+    {
+      "$ref": "#/$defs/cc_ssh"
+    }
+  ],
+  "properties": {
+    "ssh_pwauth": {}
+  },
+  "additionalProperties": false
+}
+"""
 FILES = {
     "usr/bin/cloud-init": "#! /usr/bin/python3 -s\nimport cloudinit\n",
     PACKAGES + "/cloudinit/version.py": "",
@@ -51,10 +76,10 @@ def modules(folder):
     return yaml.safe_load((folder / LIST).read_text())["cloud_init_modules"]
 
 
-def refused(folder):
+def refused(folder, run=install):
     before = tree(folder)
     with pytest.raises(ImageError) as caught:
-        install(Root(str(folder)))
+        run(Root(str(folder)))
     assert tree(folder) == before
     return str(caught.value)
 
@@ -113,22 +138,6 @@ def test_uninstall_takes_away_a_cache_folder_that_was_only_ours(folder):
     make(folder, {PACKAGES + "/__pycache__/cc_ssh_keepalive.cpython-36.opt-1.pyc": ""})
     uninstall(Root(str(folder)))
     assert tree(folder) == before
-
-
-@pytest.mark.parametrize(
-    ("listed", "wanted"),
-    [
-        ("[ssh, set_passwords, final]", ["ssh", "set_passwords", ["ssh_keepalive"], "final"]),
-        ("[set-passwords, a, ssh, z]", ["set-passwords", "a", "ssh", ["ssh_keepalive"], "z"]),
-        ("[[cc_ssh, always], z]", [["cc_ssh", "always"], ["ssh_keepalive"], "z"]),
-        ("[{name: ssh, frequency: always}, z]", [{"name": "ssh", "frequency": "always"}, ["ssh_keepalive"], "z"]),
-        ("[ssh, z, ssh-keepalive]", ["ssh", "z", "ssh-keepalive"]),
-    ],
-)
-def test_the_modules_place_in_the_list(folder, listed, wanted):
-    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: " + listed})
-    install(Root(str(folder)))
-    assert modules(folder) == wanted
 
 
 def test_the_last_list_in_the_folder_counts(folder):
@@ -241,4 +250,133 @@ def test_a_link_in_a_files_place_is_removed_not_followed(folder):
 def test_lib64_that_is_lib_counts_once(folder):
     (folder / "usr/lib64").symlink_to("lib")
     install(Root(str(folder)))
-    assert len(image._cloud_init_packages(Root(str(folder)))) == 1
+    assert modules(folder)
+
+
+@pytest.fixture
+def schema(folder):
+    make(folder, {SCHEMA: OLD})
+    (folder / SCHEMA).chmod(0o640)
+    return folder / SCHEMA
+
+
+@pytest.fixture
+def root(folder):
+    return Root(str(folder))
+
+
+def upgrade(file):
+    """Put a newer schema in a file's place as package managers do."""
+    new = file.with_name("new")
+    new.write_text(NEW)
+    new.rename(file)
+
+
+def test_the_key_is_registered_and_the_original_given_back_with_all_that_is_its_own(folder, root, schema):
+    os.utime(str(schema), (1, 1))
+    before, status = tree(folder), schema.stat()
+    install(root)
+    assert has_key(schema.read_text())
+    assert stat.S_IMODE(schema.stat().st_mode) == 0o644
+    once, inode = tree(folder), schema.stat().st_ino
+    install(root)
+    assert tree(folder) == once
+    assert schema.stat().st_ino == inode
+    uninstall(root)
+    assert tree(folder) == before
+    after = schema.stat()
+    assert (after.st_ino, after.st_mtime, after.st_nlink) == (status.st_ino, status.st_mtime, 1)
+
+
+def test_an_upgraded_schema_is_registered_anew_and_stays(folder, root, schema):
+    install(root)
+    upgrade(schema)
+    install(root)
+    assert set(yaml.safe_load(schema.read_text())["properties"]) == {"ssh_pwauth", "ssh_keepalive"}
+    assert (folder / ORIGINAL).read_text() == NEW
+    uninstall(root)
+    assert schema.read_text() == NEW
+    assert not (folder / ORIGINAL).exists()
+
+
+def test_an_upgraded_schema_is_not_replaced_by_the_old_original(folder, root, schema):
+    install(root)
+    upgrade(schema)
+    inode = schema.stat().st_ino
+    uninstall(root)
+    assert (schema.read_text(), schema.stat().st_ino) == (NEW, inode)
+    assert not (folder / ORIGINAL).exists()
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["dpkg-divert --no-rename", "dpkg-divert --rename"])
+def test_an_upgrade_that_is_diverted_to_the_original(folder, root, schema, moved):
+    if moved:
+        schema.rename(folder / ORIGINAL)
+    install(root)
+    assert (folder / ORIGINAL).read_text() == OLD
+    upgrade(folder / ORIGINAL)
+    register(root)
+    assert set(yaml.safe_load(schema.read_text())["properties"]) == {"ssh_pwauth", "ssh_keepalive"}
+    assert (folder / ORIGINAL).read_text() == NEW
+    unregister(root)
+    assert schema.read_text() == NEW
+    assert not (folder / ORIGINAL).exists()
+
+
+def test_an_original_that_was_moved_away_is_moved_back(folder, root, schema):
+    schema.rename(folder / ORIGINAL)
+    unregister(root)
+    assert schema.read_text() == OLD
+    assert not (folder / ORIGINAL).exists()
+
+
+def test_without_the_original_our_key_is_taken_out_of_the_schema(folder, root, schema):
+    upgrade(schema)
+    install(root)
+    registered = schema.read_text()
+    (folder / ORIGINAL).unlink()
+    install(root)
+    assert schema.read_text() == registered
+    assert not (folder / ORIGINAL).exists()
+    uninstall(root)
+    assert schema.read_text() == NEW
+
+
+def test_an_install_that_stopped_half_way_is_gone_on_with(folder, root, schema):
+    before = tree(folder)
+    os.link(str(schema), str(folder / ORIGINAL))
+    install(root)
+    assert has_key(schema.read_text())
+    uninstall(root)
+    assert tree(folder) == before
+
+
+def test_a_damaged_schema_is_refused(folder, root, schema):
+    schema.write_text("{")
+    message = (
+        "/{}: not cloud-init's schema, install cloud-init again: "
+        "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    )
+    assert refused(folder) == message.format(SCHEMA)
+    assert refused(folder, uninstall) == message.format(SCHEMA)
+    schema.write_text(OLD)
+    install(root)
+    (folder / ORIGINAL).write_text("{")
+    assert refused(folder) == message.format(ORIGINAL)
+    assert refused(folder, unregister) == message.format(ORIGINAL)
+
+
+def test_a_module_that_a_package_has_brought_is_registered(folder, root, schema):
+    make(folder, {PACKAGES + "/cc_ssh_keepalive.py": "", "etc/ssh/sshd_config.d/00-ssh-keepalive.conf": ""})
+    before = tree(folder)
+    register(root)
+    assert set(tree(folder)) - set(before) == {LIST, ORIGINAL}
+    assert has_key(schema.read_text())
+    assert modules(folder) == ["migrator", "users-groups", "ssh", ["ssh_keepalive"]]
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_a_module_that_is_not_there_is_not_registered(folder, schema):
+    message = "cc_ssh_keepalive.py: not in the image, use ssh-keepalive install"
+    assert refused(folder, register) == message

@@ -1,0 +1,250 @@
+"""Texts in the forms that cloud-init's schema has had, cut down to a few keys."""
+
+import json
+import re
+
+import pytest
+from jsonschema import Draft4Validator
+from ssh_keepalive.policy import load_schema
+from ssh_keepalive.registration import has_key, with_key, with_module, without_key
+
+OURS = load_schema()["properties"]["ssh_keepalive"]
+
+# Formatted by hand, with characters outside of ASCII
+FROM_22_2 = """\
+{
+  "$schema": "http://json-schema.org/draft-04/schema#",
+  "$defs": {
+    "cc_ssh": {
+      "properties": {
+        "ssh_pwauth": {"type": ["boolean", "string"], "description": "“yes” or “no”"}
+      }
+    }
+  },
+  "allOf": [{ "$ref": "#/$defs/cc_ssh" }]
+}
+"""
+FROM_22_2_WITH_OURS = """\
+{
+  "$schema": "http://json-schema.org/draft-04/schema#",
+  "$defs": {
+    "cc_ssh": {
+      "properties": {
+        "ssh_pwauth": {
+          "type": [
+            "boolean",
+            "string"
+          ],
+          "description": "“yes” or “no”"
+        }
+      }
+    },
+    "cc_ssh_keepalive": {
+      "type": "object",
+      "properties": {
+        "ssh_keepalive": {
+          "type": "boolean"
+        }
+      }
+    }
+  },
+  "allOf": [
+    {
+      "$ref": "#/$defs/cc_ssh"
+    },
+    {
+      "$ref": "#/$defs/cc_ssh_keepalive"
+    }
+  ]
+}
+"""
+FROM_22_4 = """\
+{
+  "$schema": "http://json-schema.org/draft-04/schema#",
+  "$defs": {
+    "all_modules": {
+      "enum": [
+        "ssh",
+        "ssh-import-id",
+        "ssh_import_id"
+      ]
+    },
+    "cc_ssh": {
+      "properties": {
+        "ssh_pwauth": {
+          "description": "Without a line break\\u2010"
+        }
+      }
+    }
+  },
+  "allOf": [
+    {
+      "$ref": "#/$defs/cc_ssh"
+    }
+  ]
+}
+"""
+FROM_22_4_WITH_OURS = """\
+{
+  "$schema": "http://json-schema.org/draft-04/schema#",
+  "$defs": {
+    "all_modules": {
+      "enum": [
+        "ssh",
+        "ssh-import-id",
+        "ssh_import_id",
+        "ssh-keepalive",
+        "ssh_keepalive"
+      ]
+    },
+    "cc_ssh": {
+      "properties": {
+        "ssh_pwauth": {
+          "description": "Without a line break\\u2010"
+        }
+      }
+    },
+    "cc_ssh_keepalive": {
+      "type": "object",
+      "properties": {
+        "ssh_keepalive": {
+          "type": "boolean"
+        }
+      }
+    }
+  },
+  "allOf": [
+    {
+      "$ref": "#/$defs/cc_ssh"
+    },
+    {
+      "$ref": "#/$defs/cc_ssh_keepalive"
+    }
+  ]
+}
+"""
+FROM_23_4 = (
+    FROM_22_4[:-3]
+    + """,
+  "properties": {
+    "ssh_pwauth": {}
+  },
+  "additionalProperties": false
+}
+"""
+)
+FROM_23_4_WITH_OURS = (
+    FROM_22_4_WITH_OURS[:-3]
+    + """,
+  "properties": {
+    "ssh_pwauth": {},
+    "ssh_keepalive": {}
+  },
+  "additionalProperties": false
+}
+"""
+)
+PAIRS = pytest.mark.parametrize(
+    ("original", "registered"),
+    [(FROM_22_2, FROM_22_2_WITH_OURS), (FROM_22_4, FROM_22_4_WITH_OURS), (FROM_23_4, FROM_23_4_WITH_OURS)],
+    ids=["from-22.2", "from-22.4", "from-23.4"],
+)
+
+
+@PAIRS
+def test_the_key_in_the_schema_of_each_version(original, registered):
+    assert with_key(original, {"type": "boolean"}) == registered
+    assert (has_key(original), has_key(registered)) == (False, True)
+
+
+@PAIRS
+def test_a_second_time_changes_nothing_but_an_old_subschema(original, registered):
+    assert with_key(registered, {"type": "boolean"}) == registered
+    assert with_key(with_key(original, OURS), {"type": "boolean"}) == registered
+
+
+@PAIRS
+def test_without_the_key_only_the_format_may_differ(original, registered):
+    assert json.loads(without_key(registered)) == json.loads(original)
+    assert without_key(original) == original
+    if original != FROM_22_2:
+        assert without_key(registered) == original
+
+
+def test_a_text_without_a_line_end_keeps_to_that():
+    assert without_key(with_key(FROM_22_4.rstrip(), OURS)) == FROM_22_4.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "it has no $defs or no allOf"),
+        ('{"$defs": {}}', "it has no $defs or no allOf"),
+        ('{"$defs": [], "allOf": []}', "it has no $defs or no allOf"),
+    ],
+)
+def test_what_is_no_schema_of_cloud_inits(text, message):
+    for change in (has_key, without_key, lambda text: with_key(text, OURS)):
+        with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+            change(text)
+
+
+def problems(original, document):
+    validator = Draft4Validator(json.loads(with_key(original, OURS)))
+    return sorted((".".join(error.path), error.validator) for error in validator.iter_errors(document))
+
+
+@pytest.mark.parametrize("original", [FROM_22_2, FROM_22_4, FROM_23_4])
+@pytest.mark.parametrize(
+    ("section", "found"),
+    [
+        (True, []),
+        (None, []),
+        ({"unresponsive_timeout": "3m"}, []),
+        ({"client_alive_interval": 0, "client_alive_count_max": None}, []),
+        ("3m", [("ssh_keepalive", "type")]),
+        ({"unresponsive_timeout": 10}, [("ssh_keepalive.unresponsive_timeout", "minimum")]),
+        ({"client_alive_interval": 3}, [("ssh_keepalive.client_alive_interval", "anyOf")]),
+        ({"idle_timeout": "15m"}, [("ssh_keepalive.idle_timeout", "type")]),
+        ({"interval": 3}, [("ssh_keepalive", "additionalProperties")]),
+    ],
+)
+def test_what_it_says_of_a_section(original, section, found):
+    assert problems(original, {"ssh_keepalive": section}) == found
+
+
+def test_another_unknown_key_is_refused_where_it_was():
+    document = {"ssh_keepalivee": True}
+    assert problems(FROM_22_4, document) == []
+    assert problems(FROM_23_4, document) == [("", "additionalProperties")]
+
+
+def words(schema):
+    yield from schema
+    for value in schema.get("properties", {}).values():
+        yield from words(value)
+
+
+def test_our_subschema_has_no_word_that_cloud_init_cannot_do():
+    # With "not", cloud-init 24.4 to 25.2 dies of a TypeError (its is_valid wants a schema); oneOf hides the key.
+    assert not {"not", "oneOf", "$ref", "deprecated"} & set(words(OURS))
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted"),
+    [
+        (["ssh", "set_passwords", "final"], ["ssh", "set_passwords", ["ssh_keepalive"], "final"]),
+        (["set-passwords", "a", "ssh", "z"], ["set-passwords", "a", "ssh", ["ssh_keepalive"], "z"]),
+        ([["cc_ssh", "always"], "z"], [["cc_ssh", "always"], ["ssh_keepalive"], "z"]),
+        ([{"name": "ssh", "frequency": "always"}], [{"name": "ssh", "frequency": "always"}, ["ssh_keepalive"]]),
+        (["ssh", "z", "ssh-keepalive"], ["ssh", "z", "ssh-keepalive"]),
+    ],
+)
+def test_the_modules_place_in_the_list(listed, wanted):
+    assert with_module(listed) == wanted
+
+
+def test_a_list_without_ssh_has_no_place_for_the_module():
+    with pytest.raises(ValueError, match=r"^cloud_init_modules has no ssh, sshd would get no host keys$"):
+        with_module(["bootcmd", "set_passwords"])
