@@ -59,8 +59,11 @@ def _unregister(arguments: argparse.Namespace) -> None:
 def _uninstall(arguments: argparse.Namespace) -> None:
     target = image.Root(arguments.root)
     if target.real("/") == "/":
-        # A running sshd would keep the policy of a file that is gone.
-        sshd.apply(Policy(enabled=False), sshd.Sshd())
+        try:
+            # A running sshd would keep the policy of a file that is gone.
+            sshd.apply(Policy(enabled=False), sshd.Sshd())
+        except sshd.SshdError as error:
+            print("ssh-keepalive: sshd keeps the policy until it is restarted: {}".format(error), file=sys.stderr)
     image.uninstall(target)
 
 

@@ -21,6 +21,8 @@ _SCHEMA_FILE = "cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = ".ssh-keepalive-original"
 _COMMAND = "/usr/bin/ssh-keepalive"
 _PACKAGE = "ssh_keepalive"
+# Whoever has put this beside our module, pip or a distribution's package, has put the module there and takes it away.
+_OWNERS_MARK = "cloud_init_ssh_keepalive-"
 _MODULE = "cc_ssh_keepalive"
 
 _SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -89,11 +91,12 @@ class Root:
         with contextlib.suppress(FileNotFoundError):
             if self.read(path) == content and stat.S_IMODE(os.stat(file).st_mode) == mode:
                 return
-        new = os.path.join(folder, ".{}.new".format(os.path.basename(file)))
+        new = self._aside(file)
         self._unlink(new)
         with open(new, "xb") as stream:
             os.fchmod(stream.fileno(), mode)
             stream.write(content)
+            # A power cut may not leave an empty module under a name that cloud-init runs.
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(new, file)
@@ -101,6 +104,7 @@ class Root:
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that it holds, if it is there; a link is removed, not followed."""
         file = self.real(path, follow=False)
+        self._unlink(self._aside(self.real(path)))
         if os.path.isdir(file) and not os.path.islink(file):
             shutil.rmtree(file)
         else:
@@ -117,6 +121,11 @@ class Root:
         os.rename(self.real(path, follow=False), self.real(new))
 
     @staticmethod
+    def _aside(file: str) -> str:
+        """Return where a file is written before it gets its name."""
+        return os.path.join(os.path.dirname(file), ".{}.new".format(os.path.basename(file)))
+
+    @staticmethod
     def _unlink(file: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file)
@@ -131,11 +140,12 @@ def install(root: Root) -> None:
     shebang = _shebang(root)
     schema, modules = _registered(root, folder)
 
-    for name in sorted(os.listdir(os.path.join(_SOURCE, _PACKAGE))):
-        if not name.startswith("__pycache__"):
-            _copy(root, os.path.join(_PACKAGE, name), folder)
-    _copy(root, _MODULE + ".py", folder)
-    root.write(_COMMAND, shebang + b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n", 0o755)
+    if not _has_owner(root, folder):
+        for name in sorted(os.listdir(os.path.join(_SOURCE, _PACKAGE))):
+            if name.endswith((".py", ".json")):
+                _copy(root, os.path.join(_PACKAGE, name), folder)
+        _copy(root, _MODULE + ".py", folder)
+        root.write(_COMMAND, shebang + b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n", 0o755)
     _land(root, folder, schema, modules)
 
 
@@ -168,7 +178,8 @@ def unregister(root: Root) -> None:
 def uninstall(root: Root) -> None:
     """Take away everything that install, the module and Python (what it compiled) have put into an image."""
     unregister(root)
-    for folder in _python_folders(root):
+    owned = {folder for folder in _python_folders(root) if _has_owner(root, folder)}
+    for folder in set(_python_folders(root)) - owned:
         root.remove("{}/{}.py".format(folder, _MODULE))
         root.remove("{}/{}".format(folder, _PACKAGE))
         compiled = folder + "/__pycache__"
@@ -177,7 +188,8 @@ def uninstall(root: Root) -> None:
             root.remove("{}/{}".format(compiled, name))
         if ours and not root.names(compiled):
             root.remove(compiled)
-    root.remove(_COMMAND)
+    if not any(folder.startswith("/usr/lib") for folder in owned):
+        root.remove(_COMMAND)
     for name in root.names("/etc/ssh/sshd_config.d"):
         if name == dropin.NAME or name.startswith("." + dropin.NAME + "."):
             root.remove("/etc/ssh/sshd_config.d/" + name)
@@ -186,6 +198,10 @@ def uninstall(root: Root) -> None:
 def _copy(root: Root, name: str, folder: str) -> None:
     with open(os.path.join(_SOURCE, name), "rb") as stream:
         root.write("{}/{}".format(folder, name), stream.read())
+
+
+def _has_owner(root: Root, folder: str) -> bool:
+    return any(name.startswith(_OWNERS_MARK) for name in root.names(folder))
 
 
 def _python_folders(root: Root) -> Iterable[str]:
@@ -203,9 +219,10 @@ def _python_folders(root: Root) -> Iterable[str]:
 def _cloud_init_package(root: Root) -> str:
     """Return the folder that holds the image's cloud-init."""
     folders = [folder for folder in _python_folders(root) if root.exists(folder + "/cloudinit/version.py")]
-    if len(folders) != 1:
-        found = ", ".join(folders) or "none in /usr/lib/python3*, /usr/local/lib/python3*"
-        raise ImageError("the image must have one cloud-init, found {}: install cloud-init first".format(found))
+    if not folders:
+        raise ImageError("no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first")
+    if len(folders) > 1:
+        raise ImageError("more than one cloud-init, remove all but one: {}".format(", ".join(folders)))
     return folders[0]
 
 
@@ -259,8 +276,9 @@ def _has_key(root: Root, file: str) -> bool:
 
 def _list_with_module(root: Root) -> List[Any]:
     """Return the list of modules for the image's network stage: the one that is in effect without us, and ours."""
-    if not root.exists(_CLOUD_CFG):
-        raise ImageError("{}: not in the image, install cloud-init first".format(_CLOUD_CFG))
+    for path in (_CLOUD_CFG, _CLOUD_CFG_D):
+        if not root.exists(path):
+            raise ImageError("{}: not in the image, install cloud-init first".format(path))
     files = ["{}/{}".format(_CLOUD_CFG_D, name) for name in root.names(_CLOUD_CFG_D) if name.endswith(".cfg")]
     source: Optional[str] = None
     modules: Any = None
@@ -270,7 +288,7 @@ def _list_with_module(root: Root) -> List[Any]:
             source, modules = file, config[registration.LIST]
     if source is None or not isinstance(modules, list):
         raise ImageError("{}: no list of {}".format(source or _CLOUD_CFG, registration.LIST))
-    if source > _LIST_FILE and source != _CLOUD_CFG:
+    if source > _LIST_FILE:
         message = "{}: its {} would replace ours, rename it to sort before {}"
         raise ImageError(message.format(source, registration.LIST, os.path.basename(_LIST_FILE)))
     try:

@@ -110,7 +110,7 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
     for error in Draft4Validator(schema).iter_errors({KEY: values}):
         if error.validator == "additionalProperties":
             for key in set(section) - set(top["properties"]):
-                problems[key] = Problem((KEY, str(key)), _unknown_key(str(key), top["properties"]))
+                problems[key] = Problem((KEY, _name(key)), _unknown_key(str(key), top["properties"]))
         elif len(error.path) == 1:
             problems[KEY] = Problem((KEY,), _unexpected(section, top))
         else:
@@ -121,9 +121,9 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
 
 def _not_allowed(key: str, value: Any, subschema: Dict[str, Any]) -> str:
     if _is_reserved(subschema):
-        return "not supported by this version, remove it"
+        return "{}: not supported by this version, remove it".format(_shown(value))
     message = _unexpected(value, subschema)
-    if key == "client_alive_count_max" and value == 0:
+    if key == "client_alive_count_max" and value == 0 and value is not False:
         # Commit 69334996a, OpenSSH 8.2
         message += (
             " (with 0 OpenSSH up to 8.1 ends a session at its first silent interval, and since 8.2 never drops any)"
@@ -132,10 +132,20 @@ def _not_allowed(key: str, value: Any, subschema: Dict[str, Any]) -> str:
 
 
 def _unexpected(value: Any, subschema: Dict[str, Any]) -> str:
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = 60
     example = json.dumps(subschema["examples"][0]).replace('"', "")
-    return "{}: expected {}, for example {}".format(shown.repr(value), subschema["title"], example)
+    return "{}: expected {}, for example {}".format(_shown(value), subschema["title"], example)
+
+
+def _shown(value: Any) -> str:
+    """Return a value in one line of bearable length."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    return short.repr(value)
+
+
+def _name(key: Any) -> str:
+    """Return a key as part of a path, as it is unless that would spoil the line."""
+    return str(key) if re.match(r"[\w-]{1,60}$(?!\n)", str(key)) else _shown(key)
 
 
 def _is_reserved(subschema: Dict[str, Any]) -> bool:
@@ -165,11 +175,14 @@ def _squeeze(key: str) -> str:
 def _combination_problems(present: Dict[str, Any]) -> List[Problem]:
     pair = [key for key in ("client_alive_interval", "client_alive_count_max") if key in present]
     if "unresponsive_timeout" in present and pair:
+        key = "unresponsive_timeout"
         message = (
             "not together with {}, which it chooses itself: remove one side, or set it to null where an image sets it"
         )
-        return [Problem((KEY, "unresponsive_timeout"), message.format(" and ".join(pair)))]
-    if pair == ["client_alive_count_max"]:
+        message = message.format(" and ".join(pair))
+    elif pair == ["client_alive_count_max"]:
+        key = "client_alive_count_max"
         message = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
-        return [Problem((KEY, "client_alive_count_max"), message)]
-    return []
+    else:
+        return []
+    return [Problem((KEY, key), "{}: {}".format(_shown(present[key]), message))]

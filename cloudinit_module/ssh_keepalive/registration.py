@@ -28,11 +28,10 @@ def with_module(modules: List[Any]) -> List[Any]:
 
     Raise ValueError if ssh is not in it.
     """
+    modules = [entry for entry in modules if module_name(entry) != KEY]
     names = [module_name(entry) for entry in modules]
     if "ssh" not in names:
         raise ValueError("{} has no ssh, sshd would get no host keys".format(LIST))
-    if KEY in names:
-        return modules
     after = max(index for index, name in enumerate(names) if name in ("ssh", "set_passwords"))
     # A list as entry: 22.4 to 23.3 hold plain names against those that they know, and the schema may be read-only.
     return [*modules[: after + 1], [KEY], *modules[after + 1 :]]

@@ -73,3 +73,15 @@ def test_reapply_says_what_is_in_force(monkeypatch, capsys):
     monkeypatch.setattr(sshd, "reapply", lambda machine: None)
     assert main(["reapply"]) == 0
     assert capsys.readouterr().out == "ssh_keepalive: in force\nno policy on this machine\n"
+
+
+def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys):
+    def no_answer(policy, machine):
+        raise sshd.SshdError("sshd is not on this machine")
+
+    monkeypatch.setattr(sshd, "apply", no_answer)
+    assert main(["uninstall"]) == 0
+    assert done == [("uninstall", "/")]
+    assert capsys.readouterr().err == (
+        "ssh-keepalive: sshd keeps the policy until it is restarted: sshd is not on this machine\n"
+    )

@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -179,8 +180,8 @@ def test_a_changed_list_is_taken_over_by_the_next_install(folder):
         ),
         (
             {"usr/local/lib/python3.11/site-packages/cloudinit/version.py": ""},
-            "the image must have one cloud-init, found "
-            "/usr/lib/python3/dist-packages, /usr/local/lib/python3.11/site-packages: install cloud-init first",
+            "more than one cloud-init, remove all but one: "
+            "/usr/lib/python3/dist-packages, /usr/local/lib/python3.11/site-packages",
         ),
         ({"usr/bin/cloud-init": "#!/bin/sh\n"}, "/usr/bin/cloud-init: starts with no Python's #! line"),
     ],
@@ -198,8 +199,7 @@ def test_images_that_are_refused(folder, change, message):
         ("usr/bin/cloud-init", "/usr/bin/cloud-init: not in the image, install cloud-init first"),
         (
             PACKAGES + "/cloudinit/version.py",
-            "the image must have one cloud-init, found none in /usr/lib/python3*, /usr/local/lib/python3*: "
-            "install cloud-init first",
+            "no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first",
         ),
     ],
 )
@@ -380,3 +380,49 @@ def test_a_module_that_a_package_has_brought_is_registered(folder, root, schema)
 def test_a_module_that_is_not_there_is_not_registered(folder, schema):
     message = "cc_ssh_keepalive.py: not in the image, use ssh-keepalive install"
     assert refused(folder, register) == message
+
+
+OWNED = {
+    "usr/local/lib/python3.11/dist-packages/cc_ssh_keepalive.py": "pip's",
+    "usr/local/lib/python3.11/dist-packages/ssh_keepalive/__init__.py": "pip's",
+    "usr/local/lib/python3.11/dist-packages/cloud_init_ssh_keepalive-0.1.0.dist-info/RECORD": "",
+}
+
+
+def test_what_pip_has_put_there_is_left_to_pip(folder):
+    make(folder, OWNED)
+    before = tree(folder)
+    install(Root(str(folder)))
+    assert (folder / PACKAGES / "cc_ssh_keepalive.py").exists()
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_what_a_package_has_put_there_is_left_to_the_package(folder):
+    make(folder, {name.replace("local/lib/python3.11", "lib/python3"): "the package's" for name in OWNED})
+    make(folder, {"usr/bin/ssh-keepalive": "the package's"})
+    before = tree(folder)
+    install(Root(str(folder)))
+    assert modules(folder)[-1] == ["ssh_keepalive"]
+    assert (folder / PACKAGES / "cc_ssh_keepalive.py").read_text() == "the package's"
+    assert (folder / "usr/bin/ssh-keepalive").read_text() == "the package's"
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_what_a_killed_install_left_aside_goes_with_uninstall(folder):
+    before = tree(folder)
+    install(Root(str(folder)))
+    aside = (
+        "usr/bin/.ssh-keepalive.new",
+        PACKAGES + "/.cc_ssh_keepalive.py.new",
+        LIST.replace("99_zz", ".99_zz") + ".new",
+    )
+    make(folder, dict.fromkeys(aside, ""))
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_an_image_without_a_folder_for_the_list_is_refused(folder):
+    shutil.rmtree(str(folder / "etc/cloud/cloud.cfg.d"))
+    assert refused(folder) == "/etc/cloud/cloud.cfg.d: not in the image, install cloud-init first"

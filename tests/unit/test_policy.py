@@ -28,6 +28,7 @@ PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
         ({"client_alive_interval": 0}, Policy(client_alive_interval=0, client_alive_count_max=3)),
         ({"client_alive_interval": 5, "client_alive_count_max": 100}, Policy(True, None, 5, 100)),
         ({"client_alive_interval": 60, "unresponsive_timeout": None}, PAIR),
+        ({"client_alive_interval": 60, "idle_timeout": None, "match": None}, PAIR),
         ({"tcp_keep_alive": False}, Policy(tcp_keep_alive=False)),
     ],
 )
@@ -83,27 +84,38 @@ PROBLEMS = [
     (
         {"client_alive_count_max": 3},
         [
-            "ssh_keepalive.client_alive_count_max: has no effect without client_alive_interval: "
+            "ssh_keepalive.client_alive_count_max: 3: has no effect without client_alive_interval: "
             "add it, or use unresponsive_timeout instead"
         ],
     ),
     (
         {"unresponsive_timeout": "3m", "client_alive_interval": 60, "client_alive_count_max": 3},
         [
-            "ssh_keepalive.unresponsive_timeout: not together with client_alive_interval and client_alive_count_max, "
+            "ssh_keepalive.unresponsive_timeout: '3m': not together with client_alive_interval and client_alive_count_max, "
             "which it chooses itself: remove one side, or set it to null where an image sets it"
         ],
     ),
     (
         {"unresponsive_timeout": "3m", "client_alive_interval": 60},
         [
-            "ssh_keepalive.unresponsive_timeout: not together with client_alive_interval, "
+            "ssh_keepalive.unresponsive_timeout: '3m': not together with client_alive_interval, "
             "which it chooses itself: remove one side, or set it to null where an image sets it"
         ],
     ),
     ({"tcp_keep_alive": "yes"}, ["ssh_keepalive.tcp_keep_alive: 'yes': expected true or false, for example true"]),
     ({"enabled": "no"}, ["ssh_keepalive.enabled: 'no': expected true or false, for example true"]),
     ({"idel_timeout": "15m"}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
+    (
+        {"client_alive_interval": 60, "client_alive_count_max": False},
+        ["ssh_keepalive.client_alive_count_max: False: " + COUNT],
+    ),
+    (
+        {"line\nline": 1},
+        [
+            "ssh_keepalive.'line\\nline': unknown key, remove it or use one of client_alive_count_max, "
+            "client_alive_interval, enabled, tcp_keep_alive, unresponsive_timeout"
+        ],
+    ),
     ({"idel_timeout": None}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
     (
         {"ClientAliveInterval": 60},
@@ -127,13 +139,13 @@ PROBLEMS = [
             "enabled, tcp_keep_alive, unresponsive_timeout"
         ],
     ),
-    ({"idle_timeout": "15m"}, ["ssh_keepalive.idle_timeout: not supported by this version, remove it"]),
-    ({"match": []}, ["ssh_keepalive.match: not supported by this version, remove it"]),
+    ({"idle_timeout": "15m"}, ["ssh_keepalive.idle_timeout: '15m': not supported by this version, remove it"]),
+    ({"match": []}, ["ssh_keepalive.match: []: not supported by this version, remove it"]),
     (
         {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": "none"},
         [
             "ssh_keepalive.enabled: 1: expected true or false, for example true",
-            "ssh_keepalive.idle_fallback: not supported by this version, remove it",
+            "ssh_keepalive.idle_fallback: 'none': not supported by this version, remove it",
             "ssh_keepalive.unresponsive_timeout: '1s': " + TIME,
         ],
     ),

@@ -238,7 +238,7 @@ def test_our_subschema_has_no_word_that_cloud_init_cannot_do():
         (["set-passwords", "a", "ssh", "z"], ["set-passwords", "a", "ssh", ["ssh_keepalive"], "z"]),
         ([["cc_ssh", "always"], "z"], [["cc_ssh", "always"], ["ssh_keepalive"], "z"]),
         ([{"name": "ssh", "frequency": "always"}], [{"name": "ssh", "frequency": "always"}, ["ssh_keepalive"]]),
-        (["ssh", "z", "ssh-keepalive"], ["ssh", "z", "ssh-keepalive"]),
+        (["ssh-keepalive", "ssh", "z", "ssh_keepalive"], ["ssh", ["ssh_keepalive"], "z"]),
     ],
 )
 def test_the_modules_place_in_the_list(listed, wanted):
