@@ -33,7 +33,7 @@ def with_module(modules: List[Any]) -> List[Any]:
     if "ssh" not in names:
         raise ValueError("{} has no ssh, sshd would get no host keys".format(LIST))
     after = max(index for index, name in enumerate(names) if name in ("ssh", "set_passwords"))
-    # A list as entry: 22.4 to 23.3 hold plain names against those that they know, and the schema may be read-only.
+    # A list as entry: 22.4 to 23.3 hold plain names against those that they know, not with ours right after an upgrade.
     return [*modules[: after + 1], [KEY], *modules[after + 1 :]]
 
 

@@ -14,6 +14,7 @@ PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
         ({}, Policy(unresponsive_timeout=180)),
         ({"enabled": True}, Policy(unresponsive_timeout=180)),
         ({"unresponsive_timeout": None}, Policy(unresponsive_timeout=180)),
+        ({"idle_timeout": None}, Policy(unresponsive_timeout=180)),
         (False, Policy(enabled=False)),
         ({"enabled": False, "unresponsive_timeout": "3m"}, Policy(enabled=False)),
         ({"unresponsive_timeout": 15}, Policy(unresponsive_timeout=15)),
@@ -91,8 +92,8 @@ PROBLEMS = [
     (
         {"unresponsive_timeout": "3m", "client_alive_interval": 60, "client_alive_count_max": 3},
         [
-            "ssh_keepalive.unresponsive_timeout: '3m': not together with client_alive_interval and client_alive_count_max, "
-            "which it chooses itself: remove one side, or set it to null where an image sets it"
+            "ssh_keepalive.unresponsive_timeout: '3m': not together with client_alive_interval and "
+            "client_alive_count_max, which it chooses itself: remove one side, or set it to null where an image sets it"
         ],
     ),
     (

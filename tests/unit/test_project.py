@@ -25,6 +25,7 @@ def test_it_builds_installs_and_installs_into_an_image(tmp_path):
         ("usr/bin/cloud-init", "#!/usr/bin/python3\n"),
         ("usr/lib/python3/dist-packages/cloudinit/version.py", ""),
         ("etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]\n"),
+        ("etc/cloud/cloud.cfg.d/README", ""),
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
