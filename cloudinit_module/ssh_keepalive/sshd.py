@@ -327,9 +327,12 @@ class Sshd:
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            # The whole group: a child that lives on would hold the pipes open.
+            # The whole group, and no longer look at pipes that a child may hold open, nor wait for what cannot be killed.
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            for pipe in filter(None, (process.stdout, process.stderr)):
+                pipe.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
             raise SshdError("{} did not answer within {:.1f} s".format(shown, seconds)) from None
         LOG.debug("%s: exit %d after %.0f ms", shown, process.returncode, 1000 * (time.monotonic() - began))
         return _Answer(process.returncode, out, err)

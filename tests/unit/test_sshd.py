@@ -190,6 +190,14 @@ def test_a_command_that_hangs_is_ended_with_its_children(machine, monkeypatch):
     assert time.monotonic() - began < 10
 
 
+def test_a_child_that_escapes_the_kill_is_not_waited_for(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_COMMAND_SECONDS", 0.5)
+    machine.fake("sshd", "import subprocess\nsubprocess.call(['/bin/sleep', '6'], start_new_session=True)\n")
+    began = time.monotonic()
+    assert refused(machine) == "sshd -V did not answer within 0.5 s"
+    assert time.monotonic() - began < 5
+
+
 def test_time_runs_out(machine, monkeypatch):
     monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS)
     assert refused(machine) == "no time left for sshd -V, the commands before took too long"
