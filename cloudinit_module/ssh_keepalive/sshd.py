@@ -327,7 +327,7 @@ class Sshd:
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            # The whole group, and no longer look at pipes that a child may hold open, nor wait for what cannot be killed.
+            # The whole group; then neither look at pipes that a child may hold, nor wait for what cannot be killed.
             os.killpg(process.pid, signal.SIGKILL)
             for pipe in filter(None, (process.stdout, process.stderr)):
                 pipe.close()
