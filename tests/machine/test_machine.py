@@ -142,8 +142,9 @@ def test_no_datasource_and_no_cloud_init(machines: Callable[..., Machine]) -> No
 def test_a_machine_which_never_gets_ready(machines: Callable[..., Machine]) -> None:
     machine = machines(NEWEST, "#cloud-config\nbootcmd: [echo waiting, sleep 60]\n")
     machine.boot()
-    with pytest.raises(MachineError, match=r"(?s)cloud-init did not finish in 1 s\n--- console.*Cloud-init.*waiting"):
-        machine.wait(timeout=1)
+    machine._until("bootcmd did not run", 60, lambda: "waiting" in machine.console())
+    with pytest.raises(MachineError, match=r"(?s)cloud-init did not finish in 0 s\n--- console.*Cloud-init.*waiting"):
+        machine.wait(timeout=0)
 
 
 def test_a_machine_which_ends_early(machines: Callable[..., Machine]) -> None:
