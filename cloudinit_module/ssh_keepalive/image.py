@@ -20,6 +20,16 @@ _SCHEMA_FILE = "cloudinit/config/schemas/schema-cloud-config-v1.json"
 # What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
 ORIGINAL = ".ssh-keepalive-original"
 _COMMAND = "/usr/bin/ssh-keepalive"
+_DROP_INS = "/etc/ssh/sshd_config.d"
+# What cloud-init clean runs, from 22.3 on; older ones have no such folder.
+_CLEAN_D = "/etc/cloud/clean.d"
+_CLEAN_FILE = _CLEAN_D + "/50-ssh-keepalive"
+_CLEAN_SCRIPT = """\
+#!/bin/sh
+# Written by ssh-keepalive: an instance's policy goes with its other traces, and the next first boot writes it anew.
+# sshd is not restarted: until the shutdown that follows a clean it keeps what it has read, and loses no session.
+rm -f {folder}/{name} {folder}/.{name}.*
+""".format(folder=_DROP_INS, name=dropin.NAME)
 _PACKAGE = "ssh_keepalive"
 # Whoever has put this beside our module, pip or a distribution's package, has put the module there and takes it away.
 _OWNERS_MARK = "cloud_init_ssh_keepalive-"
@@ -166,6 +176,7 @@ def unregister(root: Root) -> None:
     originals = {schema: _original(root, schema) for schema in schemas}
 
     root.remove(_LIST_FILE)
+    root.remove(_CLEAN_FILE)
     for file, original in originals.items():
         if original == file + ORIGINAL:
             root.rename(original, file)
@@ -190,9 +201,9 @@ def uninstall(root: Root) -> None:
             root.remove(compiled)
     if not any(folder.startswith("/usr/lib") for folder in owned):
         root.remove(_COMMAND)
-    for name in root.names("/etc/ssh/sshd_config.d"):
+    for name in root.names(_DROP_INS):
         if name == dropin.NAME or name.startswith("." + dropin.NAME + "."):
-            root.remove("/etc/ssh/sshd_config.d/" + name)
+            root.remove("{}/{}".format(_DROP_INS, name))
 
 
 def _copy(root: Root, name: str, folder: str) -> None:
@@ -252,6 +263,8 @@ def _land(root: Root, folder: str, schema: Optional[str], modules: str) -> None:
         if root.exists(file) and not _has_key(root, file):
             root.link(file, file + ORIGINAL)
         root.write(file, schema.encode())
+    if root.exists(_CLEAN_D):
+        root.write(_CLEAN_FILE, _CLEAN_SCRIPT.encode(), 0o755)
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
     root.write(_LIST_FILE, modules.encode())
 

@@ -1,6 +1,7 @@
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PACKAGES = "usr/lib/python3/dist-packages"
 LIST = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
 SCHEMA = PACKAGES + "/cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = SCHEMA + ".ssh-keepalive-original"
+CLEAN = "etc/cloud/clean.d/50-ssh-keepalive"
 # As cloud-init 22.2 and 23.4 have it, cut down
 OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
 NEW = """\
@@ -426,3 +428,46 @@ def test_what_a_killed_install_left_aside_goes_with_uninstall(folder):
 def test_an_image_without_a_folder_for_the_list_is_refused(folder):
     shutil.rmtree(str(folder / "etc/cloud/cloud.cfg.d"))
     assert refused(folder) == "/etc/cloud/cloud.cfg.d: not in the image, install cloud-init first"
+
+
+@pytest.fixture
+def clean_d(folder):
+    make(folder, {"etc/cloud/clean.d/README": ""})
+
+
+def test_cloud_init_clean_takes_the_drop_in_away(folder, root, clean_d):
+    before = tree(folder)
+    install(root)
+    once = tree(folder)
+    assert once[CLEAN][0] == "-rwxr-xr-x"
+    install(root)
+    assert tree(folder) == once
+
+    drop_ins = folder / "etc/ssh/sshd_config.d"
+    ours = ("00-ssh-keepalive.conf", ".00-ssh-keepalive.conf.old", ".00-ssh-keepalive.conf.key.pub")
+    make(drop_ins, dict.fromkeys([*ours, "50-cloud-init.conf"], ""))
+    text = (folder / CLEAN).read_text()
+    (folder / CLEAN).write_text(text.replace("/etc/ssh", str(folder / "etc/ssh")))
+    for _ in ("all are there", "none is there"):
+        said = subprocess.run([str(folder / CLEAN)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+        assert said.stdout == b""
+        assert os.listdir(str(drop_ins)) == ["50-cloud-init.conf"]
+
+    (drop_ins / "50-cloud-init.conf").unlink()
+    drop_ins.rmdir()
+    uninstall(root)
+    assert tree(folder) == before
+
+
+def test_register_and_unregister_take_care_of_cloud_init_clean(folder, root, clean_d):
+    make(folder, {PACKAGES + "/cc_ssh_keepalive.py": ""})
+    before = tree(folder)
+    register(root)
+    assert set(tree(folder)) - set(before) == {LIST, CLEAN}
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_a_cloud_init_whose_clean_runs_nothing_gets_no_script(folder, root):
+    install(root)
+    assert not (folder / CLEAN).parent.exists()
