@@ -211,8 +211,8 @@ class Machine:
         (seed / "network-config").write_text("version: 2\nethernets: {}\n")
         (seed / "user-data").write_text(user_data)
 
-    def boot(self, timeout: float = 30) -> None:
-        """Switch the machine on, and return when its systemd takes commands; timeout in seconds."""
+    def boot(self, *options: str, timeout: float = 30) -> None:
+        """Switch the machine on, with options of nspawn's; return when its systemd takes commands; timeout in s."""
         if self.running:
             raise MachineError(f"{self.name} is switched on already")
         # nspawn makes the machine's cgroups in its own; two machines in one cgroup would fight for it.
@@ -232,6 +232,7 @@ class Machine:
             "--hostname=machine",
             f"--machine={self.name}",
             f"--directory={self.root}",
+            *options,
             "--boot",
             "systemd.show_status=yes",
         )

@@ -103,23 +103,24 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
 
 
 @pytest.mark.parametrize(
-    ("section", "interval_and_count"),
+    ("section", "in_force"),
     [
-        ("{}", {"9.2": ("30", "4"), "": ("60", "4")}),
-        ("{unresponsive_timeout: null, client_alive_interval: 30}", {"": ("30", "3")}),
-        ("{tcp_keep_alive: false}", {"9.2": ("30", "4"), "": ("60", "4")}),
-        ("false", {"": ("0", "3")}),
-        ("null", {"": ("0", "3")}),
+        ("{}", {"9.2": ("30", "4", "no"), "": ("60", "4", "no")}),
+        ("{unresponsive_timeout: 20s}", {"9.2": ("2", "4", "no"), "": ("5", "3", "no")}),
+        ("{tcp_keep_alive: true}", {"9.2": ("30", "4", "yes"), "": ("60", "4", "yes")}),
+        ("{unresponsive_timeout: null, client_alive_interval: 30}", {"": ("30", "3", "no")}),
+        ("false", {"": ("0", "3", "yes")}),
+        ("null", {"": ("0", "3", "yes")}),
     ],
-    ids=["empty", "lifted-key", "other-key", "false", "null"],
+    ids=["empty", "one-key", "other-key", "lifted-key", "false", "null"],
 )
 def test_user_data_over_an_images_default(
-    suite: str, machines: Callable[..., Machine], section: str, interval_and_count: dict[str, tuple[str, str]]
+    suite: str, machines: Callable[..., Machine], section: str, in_force: dict[str, tuple[str, str, str]]
 ) -> None:
     machine = machines(suite, f"#cloud-config\nssh_keepalive: {section}\n")
-    bake(machine, "{unresponsive_timeout: 5m}")
+    bake(machine, "{unresponsive_timeout: 5m, tcp_keep_alive: false}")
     machine.boot()
     machine.wait()
     values = effective(machine)
-    wanted = interval_and_count.get(machine.release.openssh, interval_and_count[""])
-    assert (values["clientaliveinterval"], values["clientalivecountmax"]) == wanted
+    wanted = in_force.get(machine.release.openssh, in_force[""])
+    assert tuple(values[key] for key in ("clientaliveinterval", "clientalivecountmax", "tcpkeepalive")) == wanted

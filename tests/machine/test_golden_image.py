@@ -1,0 +1,60 @@
+"""What becomes of an image that is captured from a machine, sealed, or has a default of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import Callable
+
+from baking import DROP_IN, bake, effective
+from machine import Machine
+
+READ_ONLY_USR = "--bind-ro=+/usr:/usr"
+
+
+def keeps(machine: Machine) -> str:
+    """Return the interval of a machine that has finished its boot without a complaint."""
+    status = machine.run("cloud-init", "status", check=False)
+    assert (status.stdout, status.returncode) == ("status: done\n", 0)
+    log = machine.run("cat", "/var/log/cloud-init.log").stdout
+    assert [line for line in log.splitlines() if re.search("WARN|ERROR|DEPRECATED|Traceback|Invalid", line)] == []
+    return effective(machine)["clientaliveinterval"]
+
+
+def sshd_process(machine: Machine) -> str:
+    return machine.run("systemctl", "show", "--property=MainPID", "ssh").stdout
+
+
+def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own(
+    suite: str, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(suite, "#cloud-config\nssh_keepalive: {client_alive_interval: 40}\n")
+    bake(machine)
+    machine.boot()
+    machine.wait()
+    assert keeps(machine) == "40"
+    process = sshd_process(machine)
+    # 24.1 and later take files of their own away with --configs; the drop-in is none of those.
+    configs = ("--configs", "all") if float(machine.release.cloud_init) >= 24.1 else ()
+    machine.run("cloud-init", "clean", "--logs", *configs)
+    left = machine.run("ls", "-A", "/etc/ssh/sshd_config.d").stdout
+    if suite == "bullseye":  # its cloud-init has no clean.d: the way there is uninstall, or enabled: false
+        assert left == "00-ssh-keepalive.conf\n"
+        return
+    assert left == ""
+    assert sshd_process(machine) == process
+    machine.poweroff()
+
+    machine.reseed("#cloud-config\nssh_keepalive: {client_alive_interval: 41}\n")
+    machine.boot()
+    machine.wait()
+    assert keeps(machine) == "41"
+    assert "ClientAliveInterval 41\n" in machine.run("cat", DROP_IN).stdout
+
+
+def test_a_read_only_usr_is_no_problem(suite: str, machines: Callable[..., Machine]) -> None:
+    machine = machines(suite, "#cloud-config\nssh_keepalive: {client_alive_interval: 42}\n")
+    bake(machine)
+    machine.boot(READ_ONLY_USR)
+    machine.wait()
+    assert "Read-only file system" in machine.run("touch", "/usr/bin/x", check=False).stderr
+    assert keeps(machine) == "42"
