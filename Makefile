@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring
+# What the recipes in examples/images take, for test-all
+host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 
 .PHONY: demo test test-all lint unit machine clean
 
@@ -12,7 +14,7 @@ demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead 
 
 test: lint unit machine  ## all but what takes long
 
-test-all: test  ## what takes long, too
+test-all: host-images test  ## what takes long, too
 	$(BIN)/pytest tests -m slow -s
 
 lint: $(VENV)/installed
@@ -27,8 +29,8 @@ unit: $(VENV)/installed
 machine: host $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
-.PHONY: host
-host:
+.PHONY: host host-images
+host host-images:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
 	    apt-get -qq update && \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Makes a Debian root whose machines know ssh_keepalive, with a default for all of them; qemu.sh boots it.
+# Needs root, mmdebstrap, and ssh-keepalive on PATH (pip install .):  ./mmdebstrap.sh trixie FOLDER
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+exec mmdebstrap --variant=apt \
+    --include=systemd-sysv,linux-image-cloud-amd64,dbus,e2fsprogs,iproute2,locales,mount,netbase,passwd \
+    --include=cloud-init,openssh-server \
+    --customize-hook='rm -f "$1/etc/hostname" "$1/etc/resolv.conf"' \
+    --customize-hook='systemctl --root "$1" enable systemd-networkd' \
+    --customize-hook='ssh-keepalive install --root "$1"' \
+    --customize-hook="upload '$here/95_ssh_keepalive.cfg' /etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg" \
+    "$@"
