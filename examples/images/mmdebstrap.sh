@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Debian root whose machines know ssh_keepalive, with a default for all of them; qemu.sh boots it.
-# Needs root, mmdebstrap, and ssh-keepalive on PATH (pip install .):  ./mmdebstrap.sh trixie FOLDER
+# Needs root, mmdebstrap, and ssh-keepalive on PATH (as README installs it):  ./mmdebstrap.sh trixie FOLDER
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 exec mmdebstrap --variant=apt \

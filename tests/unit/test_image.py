@@ -453,6 +453,7 @@ def test_cloud_init_clean_takes_the_drop_in_away(folder, root, clean_d):
         assert said.stdout == b""
         assert os.listdir(str(drop_ins)) == ["50-cloud-init.conf"]
 
+    make(folder, {CLEAN.replace("50-", ".50-") + ".new": "left by a killed install"})
     (drop_ins / "50-cloud-init.conf").unlink()
     drop_ins.rmdir()
     uninstall(root)
