@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring
+BUILD_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
 
-.PHONY: demo test test-all lint unit machine clean
+.PHONY: demo test test-all package lint unit machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
@@ -15,6 +16,11 @@ test: lint unit machine  ## all but what takes long
 test-all: test  ## what takes long, too
 	$(BIN)/pytest tests -m slow -s
 
+package: build-host  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
+	@rm -f dist/*.deb dist/*.rpm
+	@packaging/build dist
+	@ls dist/*.deb dist/*.rpm
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,14 +30,16 @@ lint: $(VENV)/installed
 unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit -n 2
 
-machine: host $(VENV)/installed
+machine: host build-host $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
-.PHONY: host
-host:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
+.PHONY: host build-host
+host: PACKAGES := $(HOST_PACKAGES)
+build-host: PACKAGES := $(BUILD_PACKAGES)
+host build-host:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \
 	    apt-get -qq update && \
-	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(PACKAGES) >/dev/null; \
 	fi
 
 $(VENV)/installed: setup.py pyproject.toml | host
