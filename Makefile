@@ -18,7 +18,7 @@ test-all: test  ## what takes long, too
 
 package: build-host  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm
-	@packaging/build dist
+	@packaging/build.sh dist
 	@ls dist/*.deb dist/*.rpm
 
 lint: $(VENV)/installed

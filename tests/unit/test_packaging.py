@@ -47,10 +47,12 @@ def test_the_manual_page_has_every_command():
     for command in commands._choices_actions:
         text = " ".join(described[command.dest].split())
         assert text.startswith(command.help + ".")
-    options = {option for parser in [cli.parser(), *commands.choices.values()] for option in parser._option_string_actions}
+    options = {
+        option for parser in [cli.parser(), *commands.choices.values()] for option in parser._option_string_actions
+    }
     assert [option for option in options if option.replace("-", "\\-") not in page] == []
 
 
-@pytest.mark.parametrize("name", ["build", "debian/rules"])
+@pytest.mark.parametrize("name", ["build.sh", "debian/rules"])
 def test_what_is_run_can_be(name):
     assert (PACKAGING / name).stat().st_mode & stat.S_IXUSR

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the .deb and the .rpm of this tree, which needs no .git, into a folder: packaging/build DIR
+# Build the .deb and the .rpm of this tree, which needs no .git, into a folder: packaging/build.sh DIR
 # The same tree gives the same bytes; version and SOURCE_DATE_EPOCH come from debian/changelog.
 set -eu
 umask 022
@@ -17,7 +17,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 source=$work/cloud-init-ssh-keepalive-$version
 mkdir "$source"
-(cd "$tree" && tar -c --exclude='*.egg-info' --exclude=__pycache__ \
+# Of the times, only those after SOURCE_DATE_EPOCH would be set to it.
+(cd "$tree" && tar -c --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX --exclude='*.egg-info' --exclude=__pycache__ \
     CHANGELOG.md LICENSE* README.md cloudinit_module examples packaging pyproject.toml schema setup.py) |
     tar -x --no-same-owner -C "$source"
 cp -r "$source/packaging/debian" "$source/debian"
