@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring
-BUILD_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
+# What make package and its tests take
+host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
 
 .PHONY: demo test test-all package lint unit machine clean
 
@@ -16,7 +17,7 @@ test: lint unit machine  ## all but what takes long
 test-all: test  ## what takes long, too
 	$(BIN)/pytest tests -m slow -s
 
-package: build-host  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
+package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm
 	@packaging/build.sh dist
 	@ls dist/*.deb dist/*.rpm
@@ -30,16 +31,14 @@ lint: $(VENV)/installed
 unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit -n 2
 
-machine: host build-host $(VENV)/installed
+machine: host host-package $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
-.PHONY: host build-host
-host: PACKAGES := $(HOST_PACKAGES)
-build-host: PACKAGES := $(BUILD_PACKAGES)
-host build-host:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(PACKAGES) >/dev/null 2>&1; then \
+.PHONY: host host-package
+host host-package:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
 	    apt-get -qq update && \
-	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(PACKAGES) >/dev/null; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
 $(VENV)/installed: setup.py pyproject.toml | host

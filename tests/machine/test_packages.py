@@ -32,7 +32,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with both packages, built once."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"packages need {', '.join(missing)} (make build-host)")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"packages need {', '.join(missing)} (make host-package)"
+        )
     folder = tmp_path_factory.mktemp("packages")
     subprocess.run((TOP / "packaging/build.sh", folder), check=True)
     return folder
@@ -275,6 +277,21 @@ def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(deb: Path, mach
     # dpkg calls no prerm then.
     chroot(root, f"dpkg --unpack /package.deb; rm /package.deb; dpkg --purge {NAME}")
     restored(root, before)
+
+
+def test_an_upgrade_after_the_key_was_taken_out_by_hand_brings_its_own_schema(
+    deb: Path, machines: Callable[..., Machine]
+) -> None:
+    root, newer = machines("bookworm").root, (base("trixie") / SCHEMA).read_bytes()
+    install(root, deb)
+    chroot(root, "ssh-keepalive unregister")
+    assert not knows_the_key(root)
+    (root / ORIGINAL).write_bytes(newer)  # as dpkg does, which still diverts it
+    chroot(root, f"dpkg-trigger --by-package=cloud-init /{SCHEMA}; dpkg --configure --pending")
+    assert knows_the_key(root)
+    assert (root / ORIGINAL).read_bytes() == newer
+    chroot(root, f"dpkg --purge {NAME}")
+    assert (root / SCHEMA).read_bytes() == newer
 
 
 EL_CLOUD_INIT = """\

@@ -31,7 +31,7 @@ def test_the_newest_version_is_the_modules(file, pattern):
     [
         ("postinst", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
         ("postrm", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
-        ("postrm", ["    rm -f {} /etc/ssh/sshd_config.d/{}".format(image._LIST_FILE, dropin.NAME)]),
+        ("postrm", ["    rm -f " + image._LIST_FILE, "    rm -f /etc/ssh/sshd_config.d/" + dropin.NAME]),
         ("triggers", ["interest-noawait " + path for path in (SCHEMA.rpartition("/")[0], image._CLOUD_CFG)]),
         ("postinst", ["drop_in=/etc/ssh/sshd_config.d/" + dropin.NAME]),
     ],
