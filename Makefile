@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring
+# What make package and its tests take
+host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 
-.PHONY: demo test test-all lint unit machine clean
+.PHONY: demo test test-all package lint unit machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
@@ -17,6 +19,11 @@ test: lint unit machine  ## all but what takes long
 test-all: host-images test  ## what takes long, too
 	$(BIN)/pytest tests -m slow -s
 
+package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
+	@rm -f dist/*.deb dist/*.rpm
+	@packaging/build.sh dist
+	@ls dist/*.deb dist/*.rpm
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,11 +33,11 @@ lint: $(VENV)/installed
 unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit -n 2
 
-machine: host $(VENV)/installed
+machine: host host-package $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
-.PHONY: host host-images
-host host-images:
+.PHONY: host host-package host-images
+host host-package host-images:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
 	    apt-get -qq update && \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \

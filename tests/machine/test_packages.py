@@ -1,0 +1,410 @@
+"""The packages: built, installed, carried through upgrades, and taken away again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from baking import DROP_IN, effective
+from machine import Machine, base
+from test_image import ORIGINAL, OURS, SCHEMA, tree
+
+NAME = "cloud-init-ssh-keepalive"
+TOP = Path(__file__).resolve().parents[2]
+TOOLS = ("dh", "dh_python3", "dpkg-buildpackage", "lintian", "rpm", "rpmbuild", "rpmlint")
+LISTED = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n"
+
+# What installers keep for themselves, and what every start of sshd makes.
+RECORDS = ("var/lib/dpkg/", "var/lib/rpm", "var/log/", "var/cache/", "run/sshd")
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both packages, built once."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"packages need {', '.join(missing)} (make host-package)"
+        )
+    folder = tmp_path_factory.mktemp("packages")
+    subprocess.run((TOP / "packaging/build.sh", folder), check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deb(packages: Path) -> Path:
+    (found,) = packages.glob("*.deb")
+    return found
+
+
+@pytest.fixture(scope="session")
+def rpm(packages: Path) -> Path:
+    (found,) = packages.glob("*.rpm")
+    return found
+
+
+def chroot(root: Path, script: str) -> str:
+    """Run a shell script in a root that is not booted, as image builds do; return what it prints."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        ("chroot", root, "sh", "-ec", script),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def install(root: Path, deb: Path) -> str:
+    """Install a .deb in a root that is not booted, and leave no copy of it there; return what dpkg prints."""
+    shutil.copy(deb, root / "package.deb")
+    said = chroot(root, "dpkg -i /package.deb")
+    (root / "package.deb").unlink()
+    return said
+
+
+def restored(root: Path, before: dict[str, tuple[object, ...]]) -> None:
+    """Assert that a root's tree is as it was, but for the installers' records."""
+
+    def without_records(paths: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
+        return {path: what for path, what in paths.items() if not path.startswith(RECORDS)}
+
+    assert without_records(tree(root)) == without_records(before)
+    with contextlib.suppress(FileNotFoundError):
+        assert NAME not in (root / "var/lib/dpkg/diversions").read_text()
+
+
+def modules(root: Path, file: str) -> list[object]:
+    """Return the list of modules in a file."""
+    found: list[object] = yaml.safe_load((root / file).read_text())["cloud_init_modules"]
+    return found
+
+
+def knows_the_key(root: Path, schema: str = SCHEMA) -> bool:
+    return "cc_ssh_keepalive" in json.loads((root / schema).read_text())["$defs"]
+
+
+def keepalive(machine: Machine) -> tuple[str, str]:
+    """Return interval and count as sshd reports them."""
+    values = effective(machine)
+    return values["clientaliveinterval"], values["clientalivecountmax"]
+
+
+VERIFY = "dpkg -V cloud-init | grep -v /usr/share/ || true"
+
+
+def test_the_same_tree_gives_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+    left_out = shutil.ignore_patterns(".git", ".venv", ".*cache*", "build", "dist", "*.egg-info", "__pycache__")
+    there = tmp_path / "elsewhere"
+    shutil.copytree(TOP, there, symlinks=True, ignore=left_out)
+    for file in there.rglob("*"):
+        os.utime(file, (1, 1), follow_symlinks=False)
+    command = f"umask 077; TZ=Asia/Tokyo LANG=C SOURCE_DATE_EPOCH=7 {there}/packaging/build.sh {tmp_path}/dist"
+    subprocess.run(("sh", "-ec", command), check=True)
+    built = {file.name: file.read_bytes() for file in (tmp_path / "dist").iterdir()}
+    assert sorted(Path(name).suffix for name in built) == [".deb", ".rpm"]
+    assert built == {file.name: file.read_bytes() for file in packages.iterdir()}
+
+
+def test_lintian_and_rpmlint_find_nothing(deb: Path, rpm: Path) -> None:
+    checked = subprocess.run(("lintian", deb), stdout=subprocess.PIPE, text=True)
+    assert (checked.returncode, checked.stdout) == (0, "")
+    config = TOP / "packaging/rpm/rpmlint.toml"
+    checked = subprocess.run(("rpmlint", "-c", config, rpm), stdout=subprocess.PIPE, text=True)
+    assert " 0 errors, 0 warnings," in checked.stdout
+    assert checked.returncode == 0
+
+
+def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines(suite).root
+    before, verified = tree(root), chroot(root, VERIFY)
+    for _ in range(2):
+        assert "ssh-keepalive:" not in install(root, deb)
+        assert modules(root, LISTED)[-2:] == ["ssh", ["ssh_keepalive"]]
+        assert chroot(root, VERIFY) == verified
+        if suite != "bullseye":  # cloud-init 20.4 has no schema
+            assert knows_the_key(root)
+            assert not knows_the_key(root, ORIGINAL)
+    assert chroot(root, "ssh-keepalive --version; ls /usr/share/cloud-init-ssh-keepalive").splitlines()[1:] == [
+        "ssh-keepalive.schema.json"
+    ]
+    chroot(root, f"dpkg --purge {NAME}")
+    restored(root, before)
+
+
+def test_a_machine_with_the_package(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
+    machine = machines(suite, USER_DATA)
+
+    def own() -> dict[str, tuple[object, ...]]:
+        # A boot compiles what others' packages have left as source.
+        found = tree(machine.root, OURS).items()
+        return {path: what for path, what in found if "__pycache__" not in path or "ssh_keepalive" in path}
+
+    before = own()
+    install(machine.root, deb)
+    machine.boot()
+    machine.wait()
+    assert machine.run("cloud-init", "status").stdout == "status: done\n"
+    assert effective(machine)["clientaliveinterval"] != "0"
+    assert any("ssh_keepalive" in path and "__pycache__" in path for path in own())
+    machine.run("dpkg", "--purge", NAME)
+    assert own() == before
+    assert effective(machine)["clientaliveinterval"] == "0"
+    log = machine.run("journalctl", "-b", "--no-pager", "-u", "ssh").stdout
+    assert log.count("Server listening on 0.0.0.0 port 22") == 2
+
+
+def apt(sources: tuple[str, ...], *command: str) -> str:
+    """Return a call of apt-get, which takes packages from these releases, the first one's if need be."""
+    options = ("Dir::Etc::SourceList=/srv/sources", "Dir::Etc::SourceParts=-", f"APT::Default-Release={sources[0]}")
+    return " ".join(("apt-get -qy --no-install-recommends -o", " -o ".join(options), *command))
+
+
+def fetch(root: Path, sources: tuple[str, ...], *wanted: str) -> None:
+    """Have a machine's apt download packages, with what they need, before its boot: it has no network then."""
+    lists = "".join(f"deb http://deb.debian.org/debian {source} main\n" for source in sources)
+    (root / "srv/sources").write_text(lists)
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    chroot(root, f"{apt(sources, 'update')}; {apt(sources, '--download-only install', *wanted)}")
+    (root / "etc/resolv.conf").unlink()
+
+
+def upgrade(machine: Machine, sources: tuple[str, ...], *wanted: str) -> str:
+    """Have a running machine's apt install what was fetched; return what it prints."""
+    script = f"DEBIAN_FRONTEND=noninteractive {apt(sources, '--no-download install', *wanted)} 2>&1"
+    said: str = machine.sh(script, timeout=120).stdout
+    return said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sources"),
+    [
+        ("bookworm", "trixie", ("bookworm", "trixie", "bookworm-backports")),
+        pytest.param("trixie", "forky", ("forky",), marks=pytest.mark.slow),
+    ],
+    ids=["12-to-13", "13-to-testing"],
+)
+def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machines: Callable[..., Machine]) -> None:
+    machine = machines(old, USER_DATA)
+    root = machine.root
+    openssh = [f"openssh-{part}/{sources[2]}" for part in ("server", "client", "sftp-server") if len(sources) > 2]
+    fetch(root, sources, f"cloud-init/{new}", *openssh)
+    verified = chroot(root, VERIFY)
+    shutil.copy(deb, root / "srv/package.deb")
+    machine.boot()
+    machine.wait()
+    machine.run("dpkg", "-i", "/srv/package.deb")
+    machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always")
+    assert effective(machine)["clientaliveinterval"] != "0"
+    before = modules(root, LISTED)
+    known = (root / SCHEMA).read_bytes()
+    assert (root / ORIGINAL).read_bytes() == (base(old) / SCHEMA).read_bytes()
+
+    assert "ssh-keepalive:" not in upgrade(machine, sources, f"cloud-init/{new}")
+    after = modules(root, LISTED)
+    print(f"cloud_init_modules in Debian {old}: {before}\nwith Debian {new}'s cloud-init: {after}")
+    assert [entry for entry in after if entry != ["ssh_keepalive"]] == modules(base(new), "etc/cloud/cloud.cfg")
+    assert after.index(["ssh_keepalive"]) == after.index("ssh") + 1
+    assert (root / ORIGINAL).read_bytes() == (base(new) / SCHEMA).read_bytes()
+    assert knows_the_key(root)
+    assert (root / SCHEMA).read_bytes() != known
+    assert machine.sh(VERIFY).stdout == verified
+
+    machine.poweroff()
+    machine.reseed(USER_DATA)
+    machine.boot()
+    machine.wait()
+    status = machine.run("cloud-init", "status", "--long").stdout
+    assert "\nextended_status: done\n" in status
+    assert "\nrecoverable_errors: {}\n" in status
+    machine.run("cloud-init", "schema", "--system")
+
+    if openssh:
+        assert keepalive(machine) == ("18", "4")
+        said = upgrade(machine, sources, *openssh)
+        assert re.search(r"^ssh_keepalive: .* gone 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$", said, re.M)
+        assert keepalive(machine) == ("45", "3")
+
+    machine.run("dpkg", "--purge", NAME)
+    assert (root / SCHEMA).read_bytes() == (base(new) / SCHEMA).read_bytes()
+    assert machine.sh(VERIFY).stdout == verified
+    machine.sh(f"! ls /{LISTED} /{ORIGINAL} {DROP_IN}")
+
+
+def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines("bookworm").root
+    before = tree(root)
+    late = root / "etc/cloud/cloud.cfg.d/99_zzz.cfg"
+    late.write_text("cloud_init_modules: [ssh]\n")
+    said = install(root, deb)
+    assert (
+        "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: its cloud_init_modules would replace ours, "
+        "rename it to sort before 99_zz_ssh_keepalive.cfg\n"
+        "cloud-init-ssh-keepalive: cloud-init does not run the module, put this right and run ssh-keepalive register\n"
+    ) in said
+    assert not (root / LISTED).exists()
+
+    late.unlink()
+    (root / DROP_IN[1:]).write_text("ClientAliveInterval 30\n")
+    said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
+    assert said.endswith(
+        f"ssh-keepalive: {DROP_IN}: has no policy line that can be read, run cloud-init's module again\n"
+        "cloud-init-ssh-keepalive: sshd may keep another time than its policy says, "
+        "put this right and run ssh-keepalive reapply\n"
+    )
+    assert (root / LISTED).exists()
+    assert chroot(root, f"dpkg-query -W -f '${{db:Status-Status}}' {NAME}") == "installed"
+    chroot(root, f"dpkg --purge {NAME}")
+    restored(root, before)
+
+
+def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines("trixie").root
+    before = tree(root)
+    install(root, deb)
+    shutil.copy(deb, root / "package.deb")
+    # dpkg calls no prerm then.
+    chroot(root, f"dpkg --unpack /package.deb; rm /package.deb; dpkg --purge {NAME}")
+    restored(root, before)
+
+
+def test_an_upgrade_after_the_key_was_taken_out_by_hand_brings_its_own_schema(
+    deb: Path, machines: Callable[..., Machine]
+) -> None:
+    root, newer = machines("bookworm").root, (base("trixie") / SCHEMA).read_bytes()
+    install(root, deb)
+    chroot(root, "ssh-keepalive unregister")
+    assert not knows_the_key(root)
+    (root / ORIGINAL).write_bytes(newer)  # as dpkg does, which still diverts it
+    chroot(root, f"dpkg-trigger --by-package=cloud-init /{SCHEMA}; dpkg --configure --pending")
+    assert knows_the_key(root)
+    assert (root / ORIGINAL).read_bytes() == newer
+    chroot(root, f"dpkg --purge {NAME}")
+    assert (root / SCHEMA).read_bytes() == newer
+
+
+EL_CLOUD_INIT = """\
+Name: cloud-init
+Version: {version}
+Release: 1
+Summary: Stands for EL's
+License: none
+BuildArch: noarch
+Provides: /bin/sh
+AutoReq: no
+%description
+%{{summary}}.
+%install
+mkdir -p %{{buildroot}}{folder} %{{buildroot}}/usr/bin %{{buildroot}}/etc/cloud
+cp -r {root}/usr/lib/python3/dist-packages/cloudinit %{{buildroot}}{folder}
+rm -rf $(find %{{buildroot}} -name __pycache__)
+cp {root}/usr/bin/cloud-init %{{buildroot}}/usr/bin
+cp {root}/etc/cloud/cloud.cfg %{{buildroot}}/etc/cloud
+%files
+{folder}/cloudinit
+/usr/bin/cloud-init
+%config(noreplace) /etc/cloud/cloud.cfg
+"""
+
+EL_OPENSSH = """\
+Name: openssh-server
+Version: {version}
+Release: 1
+Summary: Stands for EL's
+License: none
+BuildArch: noarch
+%description
+%{{summary}}.
+%files
+"""
+
+
+def build_rpm(folder: Path, spec: str) -> Path:
+    """Build an rpm of a spec without sources."""
+    file = folder / f"{len(list(folder.iterdir()))}.spec"
+    file.write_text(spec)
+    quiet = ("--define", "_topdir " + str(file.with_suffix("")), "--define", "_dbpath " + str(folder / "db"))
+    subprocess.run(("rpmbuild", "-bb", "--quiet", *quiet, "--define", "__os_install_post %nil", file), check=True)
+    (built,) = file.with_suffix("").glob("RPMS/noarch/*.rpm")
+    return built
+
+
+def run_rpm(root: Path, *argv: str | Path) -> str:
+    """Run rpm on a root; return what it and the packages' scripts print."""
+    command = ("rpm", "--root", root, "--dbpath", "/var/lib/rpm", "--force-debian", *argv)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..., Machine], tmp_path: Path) -> None:
+    root = machines("bookworm").root
+    # A root as EL's, where cloud-init is in the folder of one version of Python.
+    old, new = "/usr/lib/python3.11/site-packages", "/usr/lib/python3.13/site-packages"
+    chroot(
+        root,
+        "rm -r /usr/lib/python3/dist-packages/cloudinit /usr/bin/cloud-init /etc/cloud/cloud.cfg; "
+        f"mkdir -p {old} {new} /usr/share/licenses /usr/share/man/man8; "
+        f"printf '%s\\n' {old} {new} >/usr/lib/python3/dist-packages/el.pth",
+    )
+    first, second, moved = (
+        build_rpm(tmp_path, EL_CLOUD_INIT.format(version=version, folder=folder, root=base(suite)))
+        for version, folder, suite in (("22.4", old, "bookworm"), ("25.1", old, "trixie"), ("26.2", new, "forky"))
+    )
+    openssh = [build_rpm(tmp_path, EL_OPENSSH.format(version=version)) for version in ("9.1", "9.2")]
+    run_rpm(root, "-i", first, openssh[0])
+    before = tree(root)
+
+    def like(suite: str, python: str) -> None:
+        schema = python[1:] + SCHEMA[len("usr/lib/python3/dist-packages") :]
+        assert knows_the_key(root, schema)
+        original = schema + ORIGINAL[len(SCHEMA) :]
+        assert (root / original).read_bytes() == (base(suite) / SCHEMA).read_bytes()
+        listed = [entry for entry in modules(root, LISTED) if entry != ["ssh_keepalive"]]
+        assert listed == modules(base(suite), "etc/cloud/cloud.cfg")
+        found = chroot(
+            root, "python3 -Bc 'import cc_ssh_keepalive as module; print(module.__file__)'; ssh-keepalive -h"
+        )
+        assert found.startswith(f"{python}/cc_ssh_keepalive.py\nusage: ssh-keepalive ")
+
+    assert run_rpm(root, "-i", rpm) == ""
+    like("bookworm", old)
+    assert run_rpm(root, "-V", NAME) == ""
+    assert run_rpm(root, "-e", NAME) == ""
+    restored(root, before)
+
+    # Both at once, and then once more over itself.
+    assert run_rpm(root, "-e", "cloud-init") == ""
+    assert run_rpm(root, "-i", rpm, first) == ""
+    assert run_rpm(root, "-U", "--force", rpm) == ""
+    like("bookworm", old)
+
+    assert run_rpm(root, "-U", second) == ""
+    like("trixie", old)
+
+    (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 45\n')
+    assert "(ClientAliveInterval 18, ClientAliveCountMax 4 on OpenSSH 9.2)" in run_rpm(root, "-U", openssh[1])
+    (root / DROP_IN[1:]).write_text("ClientAliveInterval 45\n")
+    assert "run ssh-keepalive reapply\n" in run_rpm(root, "-U", "--force", openssh[1])
+
+    assert run_rpm(root, "-U", moved) == ""
+    shutil.rmtree(root / (old[1:] + "/ssh_keepalive"))
+    (root / (old[1:] + "/cc_ssh_keepalive.py")).unlink()
+    like("forky", new)
+    assert os.listdir(root / old[1:]) == []
+
+    assert run_rpm(root, "-U", "--oldpackage", first) == ""
+    assert run_rpm(root, "-e", NAME) == ""
+    run_rpm(root, "-U", "--oldpackage", openssh[0])
+    restored(root, before)
