@@ -172,16 +172,19 @@ def register(root: Root) -> None:
 
 def unregister(root: Root) -> None:
     """Give an image's cloud-init its own list and schema back; raise ImageError if its schema cannot be read."""
-    schemas = ["{}/{}".format(folder, _SCHEMA_FILE) for folder in _python_folders(root)]
-    originals = {schema: _original(root, schema) for schema in schemas}
+    originals = {}
+    for folder in _python_folders(root):
+        file = "{}/{}".format(folder, _SCHEMA_FILE)
+        # A cloud-init that has moved to another Python takes its schema along, and leaves our copy behind.
+        originals[file] = _original(root, file) if _has_cloud_init(root, folder) else None
 
     root.remove(_LIST_FILE)
     root.remove(_CLEAN_FILE)
     for file, original in originals.items():
         if original == file + ORIGINAL:
             root.rename(original, file)
-        elif original == file:
-            if _has_key(root, file):
+        else:
+            if original and _has_key(root, file):
                 root.write(file, registration.without_key(root.read(file).decode()).encode())
             root.remove(file + ORIGINAL)
 
@@ -211,6 +214,10 @@ def _copy(root: Root, name: str, folder: str) -> None:
         root.write("{}/{}".format(folder, name), stream.read())
 
 
+def _has_cloud_init(root: Root, folder: str) -> bool:
+    return root.exists(folder + "/cloudinit/version.py")
+
+
 def _has_owner(root: Root, folder: str) -> bool:
     return any(name.startswith(_OWNERS_MARK) for name in root.names(folder))
 
@@ -229,7 +236,7 @@ def _python_folders(root: Root) -> Iterable[str]:
 
 def _cloud_init_package(root: Root) -> str:
     """Return the folder that holds the image's cloud-init."""
-    folders = [folder for folder in _python_folders(root) if root.exists(folder + "/cloudinit/version.py")]
+    folders = [folder for folder in _python_folders(root) if _has_cloud_init(root, folder)]
     if not folders:
         raise ImageError("no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first")
     if len(folders) > 1:

@@ -472,3 +472,19 @@ def test_register_and_unregister_take_care_of_cloud_init_clean(folder, root, cle
 def test_a_cloud_init_whose_clean_runs_nothing_gets_no_script(folder, root):
     install(root)
     assert not (folder / CLEAN).parent.exists()
+
+
+def test_a_cloud_init_that_moved_to_another_python_leaves_no_copy_of_ours_behind(folder, schema):
+    install(Root(str(folder)))
+    moved = folder / "usr/lib/python3.13/site-packages/cloudinit"
+    moved.parent.mkdir(parents=True)
+    # A package manager takes its own files and leaves ours.
+    (folder / PACKAGES / "cloudinit").rename(moved)
+    make(folder, {ORIGINAL: OLD})
+    (moved / "config/schemas/schema-cloud-config-v1.json.ssh-keepalive-original").unlink()
+    (moved / "config/schemas/schema-cloud-config-v1.json").write_text(NEW)
+    install(Root(str(folder)))
+    uninstall(Root(str(folder)))
+    left = [name for name in tree(folder) if "schema-cloud" in name]
+    assert left == ["usr/lib/python3.13/site-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"]
+    assert (folder / left[0]).read_text() == NEW
