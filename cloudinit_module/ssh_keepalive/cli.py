@@ -13,11 +13,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command and return its exit code: 0 done, 1 refused, 2 wrong usage."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (image.ImageError, sshd.SshdError, OSError) as error:
         print("ssh-keepalive: {}".format(error), file=sys.stderr)
         return 1
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         (_uninstall, "take everything out of an image again"),
         (_register, "have an image's cloud-init run the module that is in it, and know its key"),
         (_unregister, "give an image's cloud-init its own list of modules and schema back"),
+        (_status, "say whether an upgrade of cloud-init has undone a part of that, exit 1 if so"),
         (_reapply, "express this machine's policy anew, after an upgrade of OpenSSH"),
     ):
         command = commands.add_parser(run.__name__[1:], help=text, description=text)
@@ -65,6 +65,13 @@ def _uninstall(arguments: argparse.Namespace) -> None:
         except sshd.SshdError as error:
             print("ssh-keepalive: sshd keeps the policy until it is restarted: {}".format(error), file=sys.stderr)
     image.uninstall(target)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    changed = image.status(image.Root(arguments.root))
+    for path in changed:
+        print("{}: not as it was registered, run ssh-keepalive register".format(path))
+    return 1 if changed else 0
 
 
 def _reapply(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ _SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class ImageError(Exception):
-    """Say why the module cannot be put into an image, or taken out; what was done so far is undone by uninstall."""
+    """Say why the module cannot be put into an image, or taken out; nothing was changed."""
 
 
 class Root:
@@ -47,7 +47,8 @@ class Root:
 
     def __init__(self, folder: str) -> None:
         self._folder = os.path.realpath(folder)
-        if not os.path.isdir(self._folder):
+        # An empty name would be the folder that we happen to be in.
+        if not folder or not os.path.isdir(self._folder):
             raise ImageError("{}: no such folder".format(folder))
 
     def real(self, path: str, follow: bool = True) -> str:
@@ -114,11 +115,15 @@ class Root:
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that it holds, if it is there; a link is removed, not followed."""
         file = self.real(path, follow=False)
-        self._unlink(self._aside(self.real(path)))
+        self.clear(path)
         if os.path.isdir(file) and not os.path.islink(file):
             shutil.rmtree(file)
         else:
             self._unlink(file)
+
+    def clear(self, path: str) -> None:
+        """Remove what a killed write of a file has left aside."""
+        self._unlink(self._aside(self.real(path)))
 
     def link(self, path: str, new: str) -> None:
         """Give a file a second name, which outlasts a write to the first one; what had that name loses it."""
@@ -150,6 +155,9 @@ def install(root: Root) -> None:
     shebang = _shebang(root)
     schema, modules = _registered(root, folder)
 
+    for other in _python_folders(root):
+        if root.real(other) != root.real(folder):
+            _take_module_from(root, other)
     if not _has_owner(root, folder):
         for name in sorted(os.listdir(os.path.join(_SOURCE, _PACKAGE))):
             if name.endswith((".py", ".json")):
@@ -165,18 +173,22 @@ def register(root: Root) -> None:
     To be done again whenever cloud-init was upgraded. Raise ImageError if that cannot be done.
     """
     folder = _cloud_init_package(root)
-    if not any(root.exists("{}/{}.py".format(python, _MODULE)) for python in _python_folders(root)):
+    # A Python looks into the folders of its version, and Debian's into those of python3 as well.
+    near = [
+        other
+        for other in _python_folders(root)
+        if len({path.split("/")[-2] for path in (other, folder)} - {"python3"}) <= 1
+    ]
+    if not any(root.exists("{}/{}.py".format(other, _MODULE)) for other in near):
         raise ImageError("{}.py: not in the image, use ssh-keepalive install".format(_MODULE))
     _land(root, folder, *_registered(root, folder))
 
 
 def unregister(root: Root) -> None:
     """Give an image's cloud-init its own list and schema back; raise ImageError if its schema cannot be read."""
-    originals = {}
-    for folder in _python_folders(root):
-        file = "{}/{}".format(folder, _SCHEMA_FILE)
-        # A cloud-init that has moved to another Python takes its schema along, and leaves our copy behind.
-        originals[file] = _original(root, file) if _has_cloud_init(root, folder) else None
+    folders = [folder for folder in _python_folders(root) if _has_cloud_init(root, folder)]
+    files = ["{}/{}".format(folder, _SCHEMA_FILE) for folder in folders]
+    originals = {file: _original(root, file) for file in files}
 
     root.remove(_LIST_FILE)
     root.remove(_CLEAN_FILE)
@@ -187,26 +199,52 @@ def unregister(root: Root) -> None:
             if original and _has_key(root, file):
                 root.write(file, registration.without_key(root.read(file).decode()).encode())
             root.remove(file + ORIGINAL)
+        root.clear(file)
+
+
+def status(root: Root) -> List[str]:
+    """Return the files that register would change, as after an upgrade of cloud-init; raise ImageError as it does."""
+    folder = _cloud_init_package(root)
+    schema, modules = _registered(root, folder)
+    wanted = {"{}/{}".format(folder, _SCHEMA_FILE): schema, _LIST_FILE: modules}
+    return [
+        path
+        for path, text in sorted(wanted.items())
+        if text is not None and not (root.exists(path) and root.read(path) == text.encode())
+    ]
 
 
 def uninstall(root: Root) -> None:
     """Take away everything that install, the module and Python (what it compiled) have put into an image."""
     unregister(root)
-    owned = {folder for folder in _python_folders(root) if _has_owner(root, folder)}
-    for folder in set(_python_folders(root)) - owned:
-        root.remove("{}/{}.py".format(folder, _MODULE))
-        root.remove("{}/{}".format(folder, _PACKAGE))
-        compiled = folder + "/__pycache__"
-        ours = [name for name in root.names(compiled) if name.startswith(_MODULE + ".")]
-        for name in ours:
-            root.remove("{}/{}".format(compiled, name))
-        if ours and not root.names(compiled):
-            root.remove(compiled)
-    if not any(folder.startswith("/usr/lib") for folder in owned):
+    for folder in _python_folders(root):
+        _take_module_from(root, folder)
+    if not any(folder.startswith("/usr/lib") and _has_owner(root, folder) for folder in _python_folders(root)):
         root.remove(_COMMAND)
     for name in root.names(_DROP_INS):
         if name == dropin.NAME or name.startswith("." + dropin.NAME + "."):
             root.remove("{}/{}".format(_DROP_INS, name))
+
+
+def _take_module_from(root: Root, folder: str) -> None:
+    """Take what install and Python have put into a folder of packages, unless pip's or a package's own is there."""
+    if _has_owner(root, folder):
+        return
+    root.remove("{}/{}.py".format(folder, _MODULE))
+    root.remove("{}/{}".format(folder, _PACKAGE))
+    compiled = folder + "/__pycache__"
+    ours = [name for name in root.names(compiled) if name.startswith(_MODULE + ".")]
+    for name in ours:
+        root.remove("{}/{}".format(compiled, name))
+    if ours and not root.names(compiled):
+        root.remove(compiled)
+    copy = "{}/{}{}".format(folder, _SCHEMA_FILE, ORIGINAL)
+    if root.exists(copy) and not _has_cloud_init(root, folder):
+        # cloud-init has moved to another Python, and its package could not remove folders with a file of ours.
+        root.remove(copy)
+        for emptied in ("cloudinit/config/schemas", "cloudinit/config", "cloudinit"):
+            if not root.names("{}/{}".format(folder, emptied)):
+                root.remove("{}/{}".format(folder, emptied))
 
 
 def _copy(root: Root, name: str, folder: str) -> None:

@@ -33,6 +33,7 @@ def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_
     machine.wait()
     assert keeps(machine) == "40"
     process = sshd_process(machine)
+    assert process != "MainPID=0\n"
     # 24.1 and later take files of their own away with --configs; the drop-in is none of those.
     configs = ("--configs", "all") if float(machine.release.cloud_init) >= 24.1 else ()
     machine.run("cloud-init", "clean", "--logs", *configs)

@@ -119,7 +119,7 @@ def test_packer_leaves_an_image_with_a_default_and_no_instance(machines: Callabl
     assert last["inline"][0].endswith(f" {package['destination']}")
     machine.sh("\n".join(last["inline"]))
     assert is_baked(machine.root)
-    machine.sh(f"! test -e {DROP_IN}; ! test -e /var/log/cloud-init.log; grep -qx uninitialized /etc/machine-id")
+    machine.sh(f"! test -e {DROP_IN} && ! test -e /var/log/cloud-init.log && grep -qx uninitialized /etc/machine-id")
     machine.poweroff()
 
     # On its own first boot systemd would wait two minutes for a network, which these machines do not have.

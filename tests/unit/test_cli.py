@@ -85,3 +85,11 @@ def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys)
     assert capsys.readouterr().err == (
         "ssh-keepalive: sshd keeps the policy until it is restarted: sshd is not on this machine\n"
     )
+
+
+def test_status_says_what_register_would_mend(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(image, "status", lambda root: [])
+    assert main(["status", "--root", str(tmp_path)]) == 0
+    monkeypatch.setattr(image, "status", lambda root: ["/etc/x"])
+    assert main(["status", "--root", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == "/etc/x: not as it was registered, run ssh-keepalive register\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ssh_keepalive.image import ImageError, Root, install, register, uninstall, unregister
+from ssh_keepalive.image import ImageError, Root, install, register, status, uninstall, unregister
 from ssh_keepalive.registration import has_key
 
 PACKAGES = "usr/lib/python3/dist-packages"
@@ -484,7 +484,47 @@ def test_a_cloud_init_that_moved_to_another_python_leaves_no_copy_of_ours_behind
     (moved / "config/schemas/schema-cloud-config-v1.json.ssh-keepalive-original").unlink()
     (moved / "config/schemas/schema-cloud-config-v1.json").write_text(NEW)
     install(Root(str(folder)))
+    assert not (folder / PACKAGES / "cloudinit").exists()
+    assert not (folder / PACKAGES / "ssh_keepalive").exists()
+    assert (folder / "usr/lib/python3.13/site-packages/ssh_keepalive").exists()
     uninstall(Root(str(folder)))
     left = [name for name in tree(folder) if "schema-cloud" in name]
     assert left == ["usr/lib/python3.13/site-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"]
     assert (folder / left[0]).read_text() == NEW
+
+
+def test_what_a_killed_registration_left_aside_goes(folder, root, schema):
+    before = tree(folder)
+    install(root)
+    aside = (folder / SCHEMA).with_name(".schema-cloud-config-v1.json.new")
+    aside.write_text("")
+    uninstall(root)
+    assert tree(folder) == before
+
+
+def test_status_names_what_an_upgrade_of_cloud_init_has_undone(folder, root, schema):
+    install(root)
+    assert status(root) == []
+    upgrade(schema)
+    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: [new, ssh]"})
+    assert status(root) == ["/" + LIST, "/" + SCHEMA]
+    register(root)
+    assert status(root) == []
+    (folder / LIST).unlink()
+    assert status(root) == ["/" + LIST]
+
+
+def test_a_module_where_cloud_inits_python_does_not_look_is_not_registered(folder):
+    install(Root(str(folder)))
+    (folder / "usr/lib/python3.13/site-packages").mkdir(parents=True)
+    (folder / PACKAGES / "cloudinit").rename(folder / "usr/lib/python3.13/site-packages/cloudinit")
+    make(folder, {"usr/local/lib/python3.11/site-packages/cc_ssh_keepalive.py": ""})
+    register(Root(str(folder)))
+    (folder / PACKAGES / "cc_ssh_keepalive.py").unlink()
+    with pytest.raises(ImageError, match="not in the image, use ssh-keepalive install"):
+        register(Root(str(folder)))
+
+
+def test_no_name_is_no_root():
+    with pytest.raises(ImageError, match="no such folder"):
+        Root("")
