@@ -294,6 +294,29 @@ def test_an_upgrade_after_the_key_was_taken_out_by_hand_brings_its_own_schema(
     assert (root / SCHEMA).read_bytes() == newer
 
 
+def test_a_registration_that_was_cut_off_is_made_good(deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines("trixie").root
+    before = tree(root)
+    install(root, deb)
+    # As it is between the two steps of registering, when both names are one file without our key.
+    cut_off = f"ln -f /{ORIGINAL} /{SCHEMA}"
+    chroot(root, f"{cut_off}; dpkg-trigger --by-package=cloud-init /{SCHEMA}; dpkg --configure --pending")
+    assert knows_the_key(root)
+    chroot(root, f"{cut_off}; dpkg --purge {NAME}")
+    restored(root, before)
+
+
+def test_somebody_elses_divert_is_a_warning(deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines("trixie").root
+    chroot(root, f"dpkg-divert --local --no-rename --add /{SCHEMA}")
+    assert (
+        "cloud-init-ssh-keepalive: somebody else has diverted the schema, "
+        "run ssh-keepalive register after each upgrade of cloud-init\n"
+    ) in install(root, deb)
+    assert knows_the_key(root)
+    assert chroot(root, f"dpkg-query -W -f '${{db:Status-Status}}' {NAME}") == "installed"
+
+
 EL_CLOUD_INIT = """\
 Name: cloud-init
 Version: {version}
