@@ -102,7 +102,7 @@ def _policy(values: Dict[str, Any]) -> Policy:
 
 
 def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[Problem]:
-    # cloud-init imports this package early in the boot; the schema library is only paid for when there is a section.
+    # 0.1 s to import, which nobody pays who only looks at a drop-in.
     from jsonschema import Draft4Validator
 
     top = schema["properties"][KEY]
