@@ -17,7 +17,7 @@ demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead 
 test: lint unit machine  ## all but what takes long
 
 test-all: host-images test  ## what takes long, too
-	$(BIN)/pytest tests -m slow -s
+	$(BIN)/pytest tests/machine -m slow -s
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm

@@ -179,8 +179,12 @@ ssh_keepalive:
 write_files:
 - path: /run/tell
   content: |
+    # What others write there must not stand in our lines: systemd (see its SIGNALS), the kernel, the login prompt.
+    kill -s RTMIN+21 1
+    dmesg --console-off
+    systemctl stop serial-getty@ttyS0
     exec >/dev/ttyS0 2>&1
-    tell() {{ sed "s/^/FACT $1 /"; }}
+    tell() {{ sed "s/^/\\nFACT $1 /"; }}
     cloud-init status --wait --long | tell status
     cloud-init status >/dev/null; echo $? | tell code
     cloud-init schema --system | tell schema
@@ -192,7 +196,7 @@ write_files:
     journalctl -b -o short-unix --no-pager | sed -n 's/ .*Server listening on 0.0.0.0 port 22.*//p' | tell listening
     systemctl --failed --no-legend --plain | tell failed
     poweroff
-runcmd: [systemd-run --no-block sh /run/tell]
+runcmd: [systemd-run --no-block bash /run/tell]
 """
 
 
