@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """SSH keepalive: have sshd drop dead clients, from the first boot on."""
 
-# Only the standard library here, and no attribute called schema: either aborts cloud-init's whole boot stage.
+# Only the standard library here, and no attribute called schema: anything else aborts cloud-init's whole boot stage.
 import logging
 
 frequency = "once-per-instance"  # cloud-init up to 22.1 reads these two

@@ -155,9 +155,6 @@ def install(root: Root) -> None:
     shebang = _shebang(root)
     schema, modules = _registered(root, folder)
 
-    for other in _python_folders(root):
-        if root.real(other) != root.real(folder):
-            _take_module_from(root, other)
     if not _has_owner(root, folder):
         for name in sorted(os.listdir(os.path.join(_SOURCE, _PACKAGE))):
             if name.endswith((".py", ".json")):
@@ -165,6 +162,10 @@ def install(root: Root) -> None:
         _copy(root, _MODULE + ".py", folder)
         root.write(_COMMAND, shebang + b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n", 0o755)
     _land(root, folder, schema, modules)
+    # At the end: what we copy from may be there, where cloud-init's Python was before.
+    for other in _python_folders(root):
+        if other != folder:
+            _take_module_from(root, other)
 
 
 def register(root: Root) -> None:
@@ -186,8 +187,7 @@ def register(root: Root) -> None:
 
 def unregister(root: Root) -> None:
     """Give an image's cloud-init its own list and schema back; raise ImageError if its schema cannot be read."""
-    folders = [folder for folder in _python_folders(root) if _has_cloud_init(root, folder)]
-    files = ["{}/{}".format(folder, _SCHEMA_FILE) for folder in folders]
+    files = ["{}/{}".format(folder, _SCHEMA_FILE) for folder in _cloud_init_packages(root)]
     originals = {file: _original(root, file) for file in files}
 
     root.remove(_LIST_FILE)
@@ -272,9 +272,13 @@ def _python_folders(root: Root) -> Iterable[str]:
                     yield folder
 
 
+def _cloud_init_packages(root: Root) -> List[str]:
+    return [folder for folder in _python_folders(root) if _has_cloud_init(root, folder)]
+
+
 def _cloud_init_package(root: Root) -> str:
     """Return the folder that holds the image's cloud-init."""
-    folders = [folder for folder in _python_folders(root) if _has_cloud_init(root, folder)]
+    folders = _cloud_init_packages(root)
     if not folders:
         raise ImageError("no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first")
     if len(folders) > 1:

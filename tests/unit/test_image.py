@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ssh_keepalive import image
 from ssh_keepalive.image import ImageError, Root, install, register, status, uninstall, unregister
 from ssh_keepalive.registration import has_key
 
@@ -528,3 +529,15 @@ def test_a_module_where_cloud_inits_python_does_not_look_is_not_registered(folde
 def test_no_name_is_no_root():
     with pytest.raises(ImageError, match="no such folder"):
         Root("")
+
+
+def test_install_from_where_cloud_inits_python_was_before(folder, monkeypatch):
+    install(Root(str(folder)))
+    moved = folder / "usr/lib/python3.13/site-packages"
+    moved.mkdir(parents=True)
+    (folder / PACKAGES / "cloudinit").rename(moved / "cloudinit")
+    monkeypatch.setattr(image, "_SOURCE", str(folder / PACKAGES))
+    install(Root(str(folder)))
+    assert (moved / "cc_ssh_keepalive.py").exists()
+    assert (moved / "ssh_keepalive/policy.py").exists()
+    assert not (folder / PACKAGES / "cc_ssh_keepalive.py").exists()
