@@ -99,6 +99,10 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
     status = machine.run("cloud-init", "status", "--long", check=False)
     assert status.returncode == 1
     assert PROBLEMS in " ".join(status.stdout.split())
+    if suite != "bullseye":  # whose cloud-init has no schema that could know the key
+        checked = machine.run("cloud-init", "schema", "--system", check=False)
+        assert checked.returncode == 1
+        assert "ssh_keepalive: Additional properties are not allowed ('idel_timeout' was unexpected)" in checked.stderr
     assert machine.run("id", "-un", "debian").stdout == "debian\n"
 
 
