@@ -49,8 +49,9 @@ class Report(NamedTuple):
         promise = "off, sshd keeps its other settings"
         if self.expression and self.version:
             values = ", ".join("{} {}".format(*directive) for directive in self.expression.directives)
-            values = "({} on OpenSSH {}.{})".format(values or "nothing for everybody", *self.version)
-            promise = " ".join((", ".join(self._promises(self.expression)), values))
+            openssh_version = "OpenSSH {}.{}".format(*self.version)
+            promise = ", ".join(self._promises(self.expression))
+            promise += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
         file = "{} {}".format(self.file, "changed" if self.changed else "unchanged")
         if self.restarted:
             file += ", sshd restarted"
@@ -74,7 +75,7 @@ class Report(NamedTuple):
         elif self.policy.idle_timeout == 0:
             yield "no idle session is ended"
         if expression.blocks:
-            yield "other times for {} match entries".format(len(expression.blocks))
+            yield "other times for those whom match names"
 
 
 class _Answer(NamedTuple):
