@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The text of the drop-in, held against what sshd reports."""
+"""The text of the drop-in (or of the block in sshd's main file), held against what sshd reports."""
 
 import json
+import re
 from typing import Dict, List, NamedTuple, Optional
 
 from .openssh import Directives, Expression
@@ -11,6 +12,9 @@ NAME = "00-ssh-keepalive.conf"
 
 _HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
 _POLICY = "# policy: "
+_BEGIN, _END = "# BEGIN ssh-keepalive\n", "# END ssh-keepalive\n"
+# A block whose end is gone is none: nothing of somebody else's must go with it.
+_BLOCK = re.compile("^{}(?:(?!{}).*\n)*?{}(?:\n|\\Z)".format(_BEGIN, _BEGIN[:-1], _END[:-1]), re.MULTILINE)
 # sshd -T says yes and no up to 10.5, true and false from 10.6 on, and none for a time-out of 0.
 _SAME = {"true": "yes", "false": "no", "none": "0"}
 
@@ -25,16 +29,51 @@ class Mismatch(NamedTuple):
 
 def render(policy: Policy, expression: Expression) -> str:
     """Return the text of the drop-in."""
+    return _globals(policy, expression) + _matches(expression)
+
+
+def _globals(policy: Policy, expression: Expression) -> str:
     lines = [_HEADER, _POLICY + json.dumps(policy.section(), sort_keys=True)]
     lines += ["{} {}".format(keyword, value) for keyword, value in expression.directives]
-    for entry, directives in expression.blocks:
-        lines.append("Match {} {}".format(entry.criterion.capitalize(), ",".join(entry.patterns)))
-        lines += ["    {} {}".format(keyword, value) for keyword, value in directives]
     return "\n".join(lines) + "\n"
 
 
+def _matches(expression: Expression) -> str:
+    lines = []
+    for entry, directives in expression.blocks:
+        lines.append("Match {} {}\n".format(entry.criterion.capitalize(), ",".join(entry.patterns)))
+        lines += ["    {} {}\n".format(keyword, value) for keyword, value in directives]
+    return "".join(lines)
+
+
+def with_block(main: str, policy: Policy, expression: Expression) -> str:
+    """Return the text of a main file with marked blocks: one at its top, where it wins, and one at its end.
+
+    What is for some goes to the end, since nothing but a Match ends a Match, and last comes one for all: what somebody
+    appends is then for everybody.
+    """
+    main = _BEGIN + _globals(policy, expression) + _END + without_block(main)
+    if not expression.blocks:
+        return main
+    block = _BEGIN + _matches(expression) + "Match all\n" + _END
+    return main + block if main.endswith("\n") else main + "\n" + block[:-1]
+
+
+def without_block(main: str) -> str:
+    """Return the text of a main file as it was before blocks were put into it, to the byte."""
+    bare = _BLOCK.sub("", main)
+    # with_block has put the last line's end there, where the file had none.
+    return bare[:-1] if bare != main and main.endswith(_END[:-1]) else bare
+
+
+def lines_before(main: str) -> int:
+    """Return how many lines of a main file are the block at its top."""
+    block = _BLOCK.match(main)
+    return block.group().count("\n") if block else 0
+
+
 def read_policy(text: str) -> Optional[Policy]:
-    """Return the policy for which a drop-in was rendered, None if it does not say."""
+    """Return the policy for which a drop-in or a block was rendered, None if it does not say."""
     for line in text.splitlines():
         if line.startswith(_POLICY):
             try:
@@ -71,3 +110,8 @@ def winner(keyword: str, trace: str, main: str) -> Optional[str]:
             if setting and rest.split(" ")[0].lower() == keyword.lower():
                 return place.split(": ", 1)[-1].replace("reprocess config:", main + ":")
     return None
+
+
+def is_read(file: str, trace: str) -> bool:
+    """Return whether a line of a file sets something, as `sshd -T -ddd` says."""
+    return any(re.search(r": {}:[0-9]+ setting ".format(re.escape(file)), line) for line in trace.splitlines())

@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
@@ -32,6 +33,10 @@ _CONNECTION = "user={},host=.invalid,addr={},laddr=192.0.2.1,lport=1"
 
 class SshdError(Exception):
     """Say why the machine does not keep the policy; everything is as it was before."""
+
+
+class _NotReadError(SshdError):
+    """Say that sshd does not read the drop-in, or not all of it."""
 
 
 class Report(NamedTuple):
@@ -103,7 +108,11 @@ class Sshd:
     ) -> None:
         # SUSE has its main file in /usr/etc alone: one in /etc/ssh would replace it.
         etc_main, vendor_main = os.path.join(ssh, "sshd_config"), os.path.join(vendor_ssh, "sshd_config")
-        self.main = vendor_main if os.path.exists(vendor_main) and not os.path.exists(etc_main) else etc_main
+        self.main_is_ours_to_change = os.path.exists(etc_main)
+        self.main = etc_main if self.main_is_ours_to_change or not os.path.exists(vendor_main) else vendor_main
+        # Where a link to it leads: what lands there leaves the link.
+        self.main_file = os.path.realpath(self.main)
+        self._ssh_folder = ssh
         self.folder = os.path.join(ssh, "sshd_config.d")
         self.file = os.path.join(self.folder, dropin.NAME)
         self.tmout_file = os.path.join(profile, tmout.NAME)
@@ -128,47 +137,62 @@ class Sshd:
         answer = self._run("sshd", "-t", "-f", os.devnull, "-o", "{}={}".format(keyword, value))
         return "Bad configuration option" not in answer.err
 
-    def prove(self, expression: openssh.Expression, main: Optional[str] = None) -> Tuple[str, ...]:
-        """Ask sshd whether it keeps an expression with its own (or another) main file; raise SshdError if not.
+    def prove(
+        self, expression: openssh.Expression, in_main: bool = False, main: Optional[str] = None
+    ) -> Tuple[str, ...]:
+        """Ask sshd whether it keeps what is in the drop-in (or in its main file), with its own or another main file.
 
-        It is asked for one whom no entry fits, and for one whom each fits. Return the entries where nobody does.
+        It is asked for one whom no entry fits, and for one whom each fits. Return the entries where nobody does; raise
+        SshdError if it does not keep it.
         """
         unproved = []
-        self._prove_for(_NOBODY, expression, main)
+        self._prove_for(_NOBODY, expression, in_main, main)
         for position, (entry, _) in enumerate(expression.blocks):
             connection = _somebody(entry)
             if connection:
-                self._prove_for(connection, expression, main)
+                self._prove_for(connection, expression, in_main, main)
             else:
                 who = "{} {}".format(entry.criterion, ",".join(entry.patterns))
                 unproved.append("match[{}] is not proved, nobody of {} is known here yet".format(position, who))
         return tuple(unproved)
 
-    def _prove_for(self, connection: openssh.Connection, expression: openssh.Expression, main: Optional[str]) -> None:
+    def _prove_for(
+        self, connection: openssh.Connection, expression: openssh.Expression, in_main: bool, main: Optional[str]
+    ) -> None:
         answer = self._effective(connection, main)
         if answer.code != 0:
             raise SshdError("sshd refuses its configuration: {}".format(answer.last_words()))
         wrong = dropin.mismatches(openssh.wanted(expression, connection), answer.out)
-        if wrong:
-            trace = self._effective(connection, main, "-ddd").err
-            raise SshdError("; ".join(self._explain(mismatch, connection, trace) for mismatch in wrong))
-
-    def _explain(self, mismatch: dropin.Mismatch, connection: openssh.Connection, trace: str) -> str:
-        keyword, wanted, reported = mismatch
+        if not wrong:
+            return
+        trace = self._effective(connection, main, "-ddd").err
+        winners = {mismatch.keyword: dropin.winner(mismatch.keyword, trace, main or self.main) for mismatch in wrong}
+        ours = (self.file, self._aside(self.file, "new"))
+        unread = not any(dropin.is_read(file, trace) for file in ours)
+        # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
+        skipped = any(place and place.rpartition(":")[0] in ours for place in winners.values())
+        error = _NotReadError if not in_main and (unread or skipped) else SshdError
         who = "" if connection == _NOBODY else " for user {} from {}".format(connection.user, connection.address)
+        raise error("; ".join(self._explain(one, who, winners[one.keyword], main, error) for one in wrong))
+
+    def _explain(
+        self, mismatch: dropin.Mismatch, who: str, place: Optional[str], main: Optional[str], error: type
+    ) -> str:
+        keyword, wanted, reported = mismatch
         if reported is None:
             return "sshd -T does not report {}, {} is wanted{}".format(keyword, wanted, who)
         said = "{} is {} where {} is wanted{}".format(keyword, reported, wanted, who)
-        place = dropin.winner(keyword, trace, self.main)
-        if place and place.rpartition(":")[0] in (self.file, self._aside(self.file, "new")):
-            # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
-            return "{}: sshd takes no Match from {}, put 'Match all' on the last line of {}".format(
-                said, self.file, self.main
-            )
-        if place:
-            return "{}: {} sets it and wins, remove that line".format(said, place)
-        include = "Include {}/*.conf".format(self.folder)
-        return "{}: {} does not read {}, put '{}' on its first line".format(said, self.main, self.file, include)
+        if error is _NotReadError:
+            include = "Include {}/*.conf".format(self.folder)
+            return "{}: {} does not read {}, put '{}' on its first line".format(said, self.main, self.file, include)
+        if place is None:
+            return "{}: no line sets it".format(said)
+        file, _, line = place.rpartition(":")
+        if file in (self.main, main):
+            # As it is once our block is gone again
+            above = dropin.lines_before(self.text(file) or "")
+            place = "{}:{}".format(self.main, int(line) - above)
+        return "{}: {} sets it and wins, remove that line".format(said, place)
 
     def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> _Answer:
         self._make_privilege_separation_folder()
@@ -189,7 +213,7 @@ class Sshd:
 
     def _make_host_key(self) -> None:
         """Make a key for asking alone, where the machine has none yet; sshd answers nothing without one."""
-        key = self._aside(self.file, "key")
+        key = self._aside(self.main_file, "key")
         # ECDSA is what FIPS mode allows too
         answer = self._run("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key)
         if answer.code != 0:
@@ -198,31 +222,25 @@ class Sshd:
 
     def _aside(self, file: str, purpose: str) -> str:
         """Return the name of a file that nobody reads (a dot file), on the same file system."""
-        return "{}/.{}.{}".format(*os.path.split(file), purpose)
+        folder, name = os.path.split(file)
+        if file == self.main_file:
+            # /usr may be read-only where the vendor has the main file, and nothing of ours may look like another's.
+            folder, name = (folder if self.main_is_ours_to_change else self._ssh_folder), dropin.NAME + ".main"
+        return "{}/.{}.{}".format(folder, name, purpose)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Keep other runs out; take away what this one leaves beside the drop-in, and what a killed one has left.
+        """Keep other runs out; take away what this one leaves beside the files, and what a killed one has left.
 
-        Yield whether there was such a one: it may have landed a drop-in that the running sshd has not read.
+        Yield whether there was such a one: it may have landed what the running sshd has not read.
         """
-        made_folder = not os.path.isdir(self.folder)
-        if made_folder:
-            os.makedirs(self.folder)
-            os.chmod(self.folder, 0o755)
-        lock = os.open(self.folder, os.O_RDONLY)
+        lock = os.open(self._ssh_folder, os.O_RDONLY)
         try:
             self._wait_for(lock)
-            unfinished = self._tidy()
             try:
-                yield unfinished
+                yield self.tidy()
             finally:
-                self._tidy()
-        except BaseException:
-            if made_folder:
-                with contextlib.suppress(OSError):
-                    os.rmdir(self.folder)
-            raise
+                self.tidy()
         finally:
             os.close(lock)
 
@@ -232,37 +250,52 @@ class Sshd:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if self._seconds_left() <= 0:
-                    raise SshdError("another run holds {} for too long".format(self.folder)) from None
+                    raise SshdError("another run holds {} for too long".format(self._ssh_folder)) from None
                 time.sleep(0.1)
 
-    def _tidy(self) -> bool:
+    def tidy(self) -> bool:
+        """Take away what was written aside, and return whether there was anything."""
         found = False
-        for file in (self.file, self.tmout_file):
+        for file in (self.file, self.tmout_file, self.main_file):
             for purpose in ("new", "key", "key.pub", "old", "main"):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     os.unlink(self._aside(file, purpose))
                     found = True
         return found
 
     def text(self, file: str) -> Optional[str]:
-        """Return the text of a file, None without one."""
+        """Return the text of a file, to the byte; None without one."""
         try:
-            with open(file, encoding="utf-8", errors="replace") as stream:
+            with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
 
-    def prepare(self, texts: Mapping[str, Optional[str]]) -> None:
-        """Write the texts of files aside."""
-        for file, text in texts.items():
-            if text is not None:
-                # Other drop-ins are root's alone, but every shell reads the profile.
-                self._write(self._aside(file, "new"), text, 0o600 if file == self.file else 0o644)
+    @contextlib.contextmanager
+    def prepared(self, texts: Mapping[str, Optional[str]]) -> Iterator[None]:
+        """Write the texts of files aside; a folder of drop-ins that is made for that goes again if the body fails."""
+        make_folder = texts.get(self.file) is not None and not os.path.isdir(self.folder)
+        if make_folder:
+            os.makedirs(self.folder)
+            os.chmod(self.folder, 0o755)
+        try:
+            for file, text in texts.items():
+                if text is not None:
+                    self._write(self._aside(file, "new"), text, file)
+            yield
+        except BaseException:
+            if make_folder:
+                self.tidy()
+                with contextlib.suppress(OSError):
+                    os.rmdir(self.folder)
+            raise
 
-    def candidate(self) -> str:
-        """Return a main file that has sshd read the prepared drop-in before everything else that it reads."""
+    def candidate(self, in_main: bool) -> str:
+        """Return a main file that is the prepared one, or that has sshd read the prepared drop-in before all else."""
+        if in_main:
+            return self._aside(self.main_file, "new")
         main = self._aside(self.file, "main")
-        self._write(main, "Include {}\nInclude {}\n".format(self._aside(self.file, "new"), self.main), 0o600)
+        self._write(main, "Include {}\nInclude {}\n".format(self._aside(self.file, "new"), self.main))
         return main
 
     @contextlib.contextmanager
@@ -279,6 +312,7 @@ class Sshd:
             if text is not None:
                 os.rename(self._aside(file, "new"), file)
                 self._sync_folder(file)
+                self._label(file)
             elif old:
                 os.unlink(file)
                 self._sync_folder(file)
@@ -293,10 +327,17 @@ class Sshd:
                 self._sync_folder(file)
             raise
 
-    def _write(self, file: str, text: str, mode: int) -> None:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(descriptor, mode)
+    def _write(self, file: str, text: str, place: Optional[str] = None) -> None:
+        """Write a text; who may read it is as at the place it is for."""
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            if place == self.main_file:
+                status = os.stat(place)
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            else:
+                # Other drop-ins are root's alone, but every shell reads the profile.
+                os.fchmod(descriptor, 0o644 if place == self.tmout_file else 0o600)
             stream.write(text)
             stream.flush()
             os.fsync(descriptor)
@@ -307,6 +348,13 @@ class Sshd:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _label(self, file: str) -> None:
+        """Give a file the SELinux context that it has by its name; a new one has its folder's."""
+        if shutil.which("restorecon", path=self._path):
+            answer = self._run("restorecon", file)
+            if answer.code != 0:
+                LOG.warning("restorecon %s: %s", file, answer.last_words())
 
     def running(self) -> Optional[str]:
         """Return the name of the service under which sshd runs or is about to, None if it does not."""
@@ -443,52 +491,85 @@ def apply(policy: Policy, sshd: Sshd) -> Report:
 
 
 def reapply(sshd: Sshd) -> Optional[Report]:
-    """Express the policy of the drop-in for the sshd that is here now, as after an upgrade; None without a drop-in.
+    """Express the policy that is kept for the sshd that is here now, as after an upgrade; None without a policy.
 
     Raise PolicyError or SshdError if that cannot be done.
     """
-    text = sshd.text(sshd.file)
+    file = sshd.main if _has_block(sshd) else sshd.file
+    text = sshd.text(file)
     if text is None:
         return None
     policy = dropin.read_policy(text)
     if policy is None:
-        raise SshdError("{}: has no policy line that can be read, run cloud-init's module again".format(sshd.file))
+        raise SshdError("{}: has no policy line that can be read, run cloud-init's module again".format(file))
     return apply(policy, sshd)
+
+
+def _has_block(sshd: Sshd) -> bool:
+    main = sshd.text(sshd.main) or ""
+    return dropin.without_block(main) != main
 
 
 def _keep(policy: Policy, sshd: Sshd) -> Report:
     version = sshd.version()
-    if not openssh.has(version, "reads-drop-ins"):
-        raise SshdError("OpenSSH {}.{} reads no drop-ins, it takes 8.2 or later".format(*version))
+    reads_drop_ins = openssh.has(version, "reads-drop-ins")
+    if not reads_drop_ins and not sshd.main_is_ours_to_change:
+        raise SshdError("OpenSSH {}.{} reads no drop-ins, and {} is not ours to change".format(*version, sshd.main))
     channel_timeout = sshd.knows("ChannelTimeout", "session:*=60") if policy.idle_timeout is not None else None
     expression = openssh.express(policy, version, channel_timeout)
-    profile = tmout.render(expression.tmout) if expression.tmout else None
-    texts: Dict[str, Optional[str]] = {sshd.file: dropin.render(policy, expression), sshd.tmout_file: profile}
-    restarted = False
     with sshd.alone() as unfinished:
-        texts = {file: text for file, text in texts.items() if unfinished or text != sshd.text(file)}
-        sshd.prepare(texts)
-        if sshd.file in texts:
-            sshd.prove(expression, sshd.candidate())
-        unproved, restarted = _land(texts, expression, sshd)
-    return Report(sshd.file, policy, version, expression, unproved, bool(texts), restarted)
+        if reads_drop_ins and not _has_block(sshd):
+            try:
+                return _keep_in(sshd.file, policy, version, expression, unfinished, sshd)
+            except _NotReadError:
+                if not sshd.main_is_ours_to_change:
+                    raise
+                sshd.tidy()
+        return _keep_in(sshd.main, policy, version, expression, unfinished, sshd)
+
+
+def _keep_in(
+    place: str,
+    policy: Policy,
+    version: openssh.Version,
+    expression: openssh.Expression,
+    unfinished: bool,
+    sshd: Sshd,
+) -> Report:
+    """Keep a policy in the drop-in or in the main file."""
+    in_main = place == sshd.main
+    texts: Dict[str, Optional[str]] = {sshd.file: None if in_main else dropin.render(policy, expression)}
+    texts[sshd.tmout_file] = tmout.render(expression.tmout) if expression.tmout else None
+    if in_main:
+        texts[sshd.main_file] = dropin.with_block(sshd.text(sshd.main) or "", policy, expression)
+    texts = {file: text for file, text in texts.items() if unfinished or text != sshd.text(file)}
+    with sshd.prepared(texts):
+        if (sshd.main_file if in_main else sshd.file) in texts:
+            sshd.prove(expression, in_main, sshd.candidate(in_main))
+        unproved, restarted = _land(texts, expression, in_main, sshd)
+    return Report(place, policy, version, expression, unproved, bool(texts), restarted)
 
 
 def _remove(policy: Policy, sshd: Sshd) -> Report:
     changed = restarted = False
-    if os.path.isdir(sshd.folder):
+    if os.path.isdir(os.path.dirname(sshd.folder)):
         with sshd.alone() as unfinished:
             files = (sshd.file, sshd.tmout_file)
-            texts = {file: None for file in files if unfinished or sshd.text(file) is not None}
+            texts: Dict[str, Optional[str]] = {
+                file: None for file in files if unfinished or sshd.text(file) is not None
+            }
+            if _has_block(sshd):
+                texts[sshd.main_file] = dropin.without_block(sshd.text(sshd.main) or "")
             changed = bool(texts)
-            _, restarted = _land(texts, None, sshd)
+            with sshd.prepared(texts):
+                _, restarted = _land(texts, None, False, sshd)
     return Report(sshd.file, policy, None, None, (), changed, restarted)
 
 
 def _land(
-    texts: Mapping[str, Optional[str]], expression: Optional[openssh.Expression], sshd: Sshd
+    texts: Mapping[str, Optional[str]], expression: Optional[openssh.Expression], in_main: bool, sshd: Sshd
 ) -> Tuple[Tuple[str, ...], bool]:
-    """Put texts in place, prove them and restart an sshd that runs and had others, or put all back.
+    """Put prepared texts in place, prove them and restart an sshd that runs and had others, or put all back.
 
     Return what is not proved, and whether sshd was restarted.
     """
@@ -499,9 +580,9 @@ def _land(
             for file, text in texts.items():
                 stack.enter_context(sshd.landed(file, text))
             # Asked after landing: one that starts from here on reads the new text by itself.
-            service = sshd.running() if sshd.file in texts else None
+            service = sshd.running() if set(texts) - {sshd.tmout_file} else None
             if expression or service:
-                unproved = sshd.prove(expression or openssh.Expression((), None))
+                unproved = sshd.prove(expression or openssh.Expression((), None), in_main)
             if service:
                 restarting = service
                 sshd.restart(service)

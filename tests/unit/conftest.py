@@ -26,16 +26,16 @@ def fits(criterion, patterns=""):
 main = arguments[arguments.index("-f") + 1] if "-f" in arguments else "{ssh}/sshd_config"
 values, debug = {{}}, "-ddd" in arguments
 def read(name, shown, matching):
-    active = not matching
+    active, included = not matching, True
     for number, line in enumerate(open(name), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
         if words[0] == "Include":
-            for file in sorted(glob.glob(words[1])):
+            for file in included * sorted(glob.glob(words[1])):
                 read(file, file, matching)
         elif words[0] == "Match":
-            active = matching and fits(*words[1:])
+            included = active = matching and fits(*words[1:])
         elif words[0] == "Broken":
             sys.exit("%s: line %d: Bad configuration option: Broken" % (name, number))
         elif active:

@@ -1,5 +1,15 @@
 import pytest
-from ssh_keepalive.dropin import Mismatch, mismatches, read_policy, render, winner
+from ssh_keepalive.dropin import (
+    Mismatch,
+    is_read,
+    lines_before,
+    mismatches,
+    read_policy,
+    render,
+    winner,
+    with_block,
+    without_block,
+)
 from ssh_keepalive.openssh import Expression
 from ssh_keepalive.policy import Entry, Policy
 
@@ -97,3 +107,40 @@ def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
 def test_no_line_sets_it():
     assert winner("TCPKeepAlive", GLOBALS, MAIN) is None
     assert winner("TCPKeepAlive", "", MAIN) is None
+
+
+def test_which_files_sshd_reads():
+    assert is_read("/etc/ssh/sshd_config.d/00-ssh-keepalive.conf", GLOBALS)
+    assert is_read("/etc/ssh/sshd_config", GLOBALS)
+    assert not is_read("/etc/ssh/sshd_config.d/00-ssh-keepalive", GLOBALS)
+    assert not is_read("ssh/sshd_config", GLOBALS)
+
+
+PAIR = Expression(WANTED[:2], 180)
+SOME = Expression(WANTED[:2], 180, ((Entry("user", ("alice",)), (("ClientAliveInterval", "60"),)),))
+POLICY = Policy(unresponsive_timeout=180)
+MAIN_FILES = ["", "\n", "Port 22", "Port 22\n", "Port 22\r\n", "Port 22\n\n", "Match User x\n  X11Forwarding no\n"]
+
+
+@pytest.mark.parametrize("expression", [PAIR, SOME], ids=["for-all", "for-some"])
+@pytest.mark.parametrize("main", MAIN_FILES)
+def test_blocks_come_and_go_to_the_byte(main, expression):
+    text = with_block(main, POLICY, expression)
+    assert text.startswith("# BEGIN ssh-keepalive\n# Written by")
+    assert text.endswith("\n") == (main.endswith("\n") or not main)
+    assert with_block(text, POLICY, expression) == text
+    assert without_block(text) == main
+    assert without_block(main) == main
+    assert read_policy(text) == POLICY
+    assert lines_before(text) == 6
+    assert lines_before(main) == 0
+
+
+def test_nobody_elses_lines_go_with_a_block():
+    text = with_block("Port 22\n", POLICY, SOME)
+    assert without_block(text + "# later\n") == "Port 22\n# later\n"
+    broken = text.replace("# END ssh-keepalive\n", "", 1)
+    assert "\nPort 22\n" in without_block(broken)
+    assert "Match" not in without_block(broken)
+    assert without_block("# BEGIN ssh-keepalive\nPort 22\n") == "# BEGIN ssh-keepalive\nPort 22\n"
+    assert without_block("# BEGIN ssh-keepalive-2\n# END ssh-keepalive-2\n").count("\n") == 2

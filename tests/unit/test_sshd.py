@@ -90,20 +90,94 @@ def test_the_folder_that_sshd_needs_is_made_and_stays(machine):
 
 def test_a_missing_drop_in_folder_is_made_and_goes_again_on_failure(machine):
     machine.file.parent.rmdir()
-    machine.main.write_text("UsePAM yes\n")
-    assert "does not read" in refused(machine)
+    (machine.ssh / "broken.conf").write_text("Broken yes\n")
+    include = "Include {}/*.conf\n".format(machine.file.parent)
+    machine.main.write_text("{}Include {}/broken.conf\n".format(include, machine.ssh))
+    assert "Broken" in refused(machine)
     assert not machine.file.parent.exists()
-    machine.main.write_text("Include {}/*.conf\n".format(machine.file.parent))
+    machine.main.write_text(include)
     apply(POLICY, machine.sshd())
     assert machine.file.read_text() == TEXT
 
 
-def test_a_main_file_without_include_is_named(machine):
+BLOCK = "# BEGIN ssh-keepalive\n" + TEXT + "# END ssh-keepalive\n"
+NOT_READ = [
+    "UsePAM yes\n",
+    "",
+    "UsePAM yes\r\nClientAliveInterval 7\r\n",
+    "UsePAM yes\nMatch User alice\nInclude {folder}/*.conf",
+]
+
+
+@pytest.mark.parametrize("text", NOT_READ, ids=["no-include", "empty", "crlf-and-a-value", "conditional"])
+def test_a_main_file_that_reads_no_drop_ins_gets_a_block(machine, text):
+    text = text.replace("{folder}", str(machine.file.parent))
+    with machine.main.open("w", newline="") as stream:
+        stream.write(text)
+    machine.main.chmod(0o640)
+    machine.sshd_is("active")
+    report = apply(POLICY, machine.sshd())
+    assert machine.main.read_bytes().decode() == BLOCK + text
+    assert stat.S_IMODE(machine.main.stat().st_mode) == 0o640
+    assert sorted(os.listdir(str(machine.ssh))) == ["sshd_config", "sshd_config.d"]
+    assert os.listdir(str(machine.file.parent)) == []
+    assert str(report).endswith("/etc/ssh/sshd_config changed, sshd restarted")
+    assert str(apply(POLICY, machine.sshd())).endswith("/etc/ssh/sshd_config unchanged")
+
+    machine.openssh("9.2")
+    assert reapply(machine.sshd()).changed
+    assert machine.main.read_bytes().decode() == BLOCK.replace("45", "18").replace("Max 3", "Max 4") + text
+    apply(Policy(enabled=False), machine.sshd())
+    assert machine.main.read_bytes().decode() == text
+    assert stat.S_IMODE(machine.main.stat().st_mode) == 0o640
+
+
+def test_an_sshd_that_knows_no_include_gets_a_block_and_no_folder(machine):
+    machine.openssh("8.0p1")
+    machine.file.parent.rmdir()
     machine.main.write_text("UsePAM yes\n")
+    apply(POLICY, machine.sshd())
+    assert machine.main.read_text() == BLOCK + "UsePAM yes\n"
+    assert os.listdir(str(machine.ssh)) == ["sshd_config"]
+
+
+def test_a_link_to_the_main_file_stays_one(machine):
+    real = machine.root / "etc/site/sshd_config"
+    real.parent.mkdir()
+    machine.main.unlink()
+    machine.main.symlink_to(real)
+    real.write_text("UsePAM yes\n")
+    apply(POLICY, machine.sshd())
+    assert machine.main.is_symlink()
+    assert real.read_text() == BLOCK + "UsePAM yes\n"
+    assert os.listdir(str(real.parent)) == ["sshd_config"]
+
+
+def test_the_lines_of_others_are_counted_without_our_block(machine):
+    machine.main.write_text("UsePAM yes\nMatch all\nClientAliveCountMax 9\n")
+    expected = "ClientAliveCountMax is 9 where 3 is wanted: /etc/ssh/sshd_config:3 sets it and wins, remove that line"
+    assert refused(machine) == expected
+    machine.main.write_text("UsePAM yes\n")
+    apply(POLICY, machine.sshd())
+    with machine.main.open("a") as stream:
+        stream.write("Match all\nClientAliveCountMax 9\n")
+    assert refused(machine) == expected
+
+
+def test_the_vendors_main_file_gets_no_block(machine):
+    vendor = machine.root / "usr/etc/ssh/sshd_config"
+    vendor.parent.mkdir(parents=True)
+    machine.main.unlink()
+    vendor.write_text("UsePAM yes\n")
+    script = (machine.bin / "sshd").read_text()
+    (machine.bin / "sshd").write_text(script.replace(str(machine.main), str(vendor)))
     assert refused(machine) == (
-        "ClientAliveInterval is 0 where 45 is wanted: /etc/ssh/sshd_config does not read "
+        "ClientAliveInterval is 0 where 45 is wanted: /usr/etc/ssh/sshd_config does not read "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Include /etc/ssh/sshd_config.d/*.conf' on its first line"
     )
+    machine.openssh("8.0p1")
+    assert refused(machine) == "OpenSSH 8.0 reads no drop-ins, and /usr/etc/ssh/sshd_config is not ours to change"
+    assert vendor.read_text() == "UsePAM yes\n"
 
 
 def test_a_match_that_fits_everybody_is_named(machine):
@@ -158,7 +232,6 @@ def test_no_host_key_can_be_made(machine):
     ("script", "message"),
     [
         ("", "sshd -V names no OpenSSH version: exit 0 without a word"),
-        ("import sys; sys.exit('OpenSSH_8.0p1')", "OpenSSH 8.0 reads no drop-ins, it takes 8.2 or later"),
         ("import sys; sys.exit('rubbish\\n\\nOpenSSH_9.2')", "sshd refuses its configuration: rubbish / OpenSSH_9.2"),
         (
             "import os; os.write(2, b'OpenSSH_9.2 \\xff'); sys.exit(3)",
@@ -170,7 +243,7 @@ def test_no_host_key_can_be_made(machine):
             "sshd -T does not report ClientAliveCountMax, 4 is wanted",
         ),
     ],
-    ids=["silent", "too-old", "refuses", "not-text", "rubbish"],
+    ids=["silent", "refuses", "not-text", "rubbish"],
 )
 def test_an_sshd_that_does_not_answer_as_it_should(machine, script, message):
     machine.fake("sshd", script)
@@ -344,6 +417,7 @@ def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before
         assert machine.sshd_has_read() == text
         assert os.listdir(str(machine.file.parent)) == [machine.file.name] * bool(text)
         assert os.listdir(str(machine.profile)) == []
+        assert os.listdir(str(machine.ssh)) == ["sshd_config", "sshd_config.d"]
         if not died:
             break
         step += 1
@@ -385,9 +459,12 @@ def test_a_disabled_policy_asks_nothing_where_there_is_no_drop_in(machine):
 
 
 def test_what_a_killed_run_left_behind_is_cleared(machine):
-    for purpose in ("new", "old", "main", "key", "key.pub"):
+    for purpose in ("new", "old", "main"):
         (machine.file.parent / ".{}.{}".format(machine.file.name, purpose)).write_text("Broken yes\n")
+    for purpose in ("new", "old", "key", "key.pub"):
+        (machine.ssh / ".{}.main.{}".format(machine.file.name, purpose)).write_text("Broken yes\n")
     apply(POLICY, machine.sshd())
+    assert sorted(os.listdir(str(machine.ssh))) == ["sshd_config", "sshd_config.d"]
     assert os.listdir(str(machine.file.parent)) == [machine.file.name]
 
 
@@ -399,7 +476,7 @@ def test_a_folder_in_the_drop_ins_place_is_named(machine):
 def test_a_second_run_waits_for_the_first(machine, monkeypatch):
     monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS + 1)
     with machine.sshd().alone():
-        assert refused(machine) == "another run holds /etc/ssh/sshd_config.d for too long"
+        assert refused(machine) == "another run holds /etc/ssh for too long"
 
 
 def test_another_openssh_gets_the_same_policy_in_other_numbers(machine):
@@ -553,17 +630,25 @@ def test_an_entry_that_fits_nobody_yet_is_told(machine):
     nobody = Entry("group", ("no-such-group",), None, 60, 3)
     report = str(apply(POLICY._replace(match=(OFFICE, nobody)), machine.sshd()))
     assert report.replace(str(machine.root), "") == (
-        "ssh_keepalive: a client that stopped answering is gone 180 s after its last sign of life, other times for those "
-        "whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "ssh_keepalive: a client that stopped answering is gone 180 s after its last sign of life, other times for "
+        "those whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
         "match[1] is not proved, nobody of group no-such-group is known here yet; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )
 
 
-def test_an_sshd_that_skips_match_in_included_files_is_told_how_not_to(machine):
+def test_an_sshd_that_skips_match_in_included_files_gets_a_block_at_the_end_of_its_main_file(machine):
+    skips = "active = matching and fits(*words[1:]) and name.endswith(('sshd_config', '.main.new'))"
     script = (machine.bin / "sshd").read_text()
-    (machine.bin / "sshd").write_text(script.replace("active = matching and fits(*words[1:])", "active = False"))
-    assert refused(machine, POLICY._replace(match=(BACKUP,))) == (
-        "ClientAliveInterval is 45 where 62 is wanted for user backup- from 192.0.2.1: sshd takes no Match from "
-        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Match all' on the last line of /etc/ssh/sshd_config"
+    (machine.bin / "sshd").write_text(script.replace("active = matching and fits(*words[1:])", skips))
+    before = machine.main.read_text()
+    apply(POLICY._replace(match=(BACKUP,)), machine.sshd())
+    top, main, end = machine.main.read_text().partition(before)
+    assert (top.count("\n"), main) == (6, before)
+    assert end == (
+        "# BEGIN ssh-keepalive\nMatch User backup-*\n    ClientAliveInterval 62\n    ClientAliveCountMax 3\n"
+        "Match all\n# END ssh-keepalive\n"
     )
+    assert not machine.file.exists()
+    apply(Policy(enabled=False), machine.sshd())
+    assert machine.main.read_text() == before
