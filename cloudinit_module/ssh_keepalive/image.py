@@ -21,7 +21,8 @@ _SCHEMA_FILE = "cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = ".ssh-keepalive-original"
 _COMMAND = "/usr/bin/ssh-keepalive"
 # What the module writes on a machine, by folder
-_WRITTEN = (("/etc/ssh/sshd_config.d", dropin.NAME), ("/etc/profile.d", tmout.NAME))
+_WRITTEN = (("/etc/ssh/sshd_config.d", dropin.NAME), ("/etc/profile.d", tmout.NAME), ("/etc/ssh", dropin.NAME))
+_MAIN = "/etc/ssh/sshd_config"
 # What cloud-init clean runs, from 22.3 on; older ones have no such folder.
 _CLEAN_D = "/etc/cloud/clean.d"
 _CLEAN_FILE = _CLEAN_D + "/50-ssh-keepalive"
@@ -29,7 +30,14 @@ _CLEAN_SCRIPT = """\
 #!/bin/sh
 # Written by ssh-keepalive: an instance's policy goes with its other traces, and the next first boot writes it anew.
 # sshd is not restarted: until the shutdown that follows a clean it keeps what it has read, and loses no session.
-""" + "".join("rm -f {0}/{1} {0}/.{1}.*\n".format(*place) for place in _WRITTEN)
+{}# A block whose end is gone is none: nothing of somebody else's must go with it.
+count() {{
+    grep -csx "# $1 ssh-keepalive" {main}
+}}
+if count BEGIN >/dev/null && [ "$(count BEGIN)" = "$(count END)" ]; then
+    sed -i '/^# BEGIN ssh-keepalive$/,/^# END ssh-keepalive$/d' {main}
+fi
+""".format("".join("rm -f {0}/{1} {0}/.{1}.*\n".format(*place) for place in _WRITTEN), main=_MAIN)
 _PACKAGE = "ssh_keepalive"
 # Whoever has put this beside our module, pip or a distribution's package, has put the module there and takes it away.
 _OWNERS_MARK = "cloud_init_ssh_keepalive-"
@@ -225,6 +233,12 @@ def uninstall(root: Root) -> None:
         for name in root.names(folder):
             if name == written or name.startswith("." + written + "."):
                 root.remove("{}/{}".format(folder, name))
+    if root.exists(_MAIN):
+        main = root.read(_MAIN).decode("utf-8", "surrogateescape")
+        bare = dropin.without_block(main)
+        if bare != main:
+            mode = stat.S_IMODE(os.stat(root.real(_MAIN)).st_mode)
+            root.write(_MAIN, bare.encode("utf-8", "surrogateescape"), mode)
 
 
 def _take_module_from(root: Root, folder: str) -> None:

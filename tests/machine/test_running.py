@@ -43,7 +43,7 @@ def interval(machine: Machine) -> str:
 
 def refusal(machine: Machine, section: str) -> str:
     """Apply a section that cannot be kept; return what cloud-init says, after making sure that nothing changed."""
-    show = f"stat -c '%a %i %Y' {DROP_IN}; cat {DROP_IN}; mkdir -p /run/sshd; sshd -T | sort"
+    show = f"stat -c '%a %i %Y' {DROP_IN} || true; cat {DROP_IN} || true; mkdir -p /run/sshd; sshd -T | sort"
     before = machine.sh(f"({show}) 2>&1").stdout
     answer = apply(machine, section, check=False)
     assert answer.returncode == 1
@@ -109,6 +109,8 @@ def main_file(booted: Machine) -> Iterator[str]:
     booted.sh("cp -p /main /etc/ssh/sshd_config; rm /main")
 
 
+SOMEBODY = "user=nobody,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
+
 FOREIGN = """
 Match User root
   ClientAliveInterval 41
@@ -142,15 +144,27 @@ def test_a_match_for_everybody_is_named(booted: Machine, main_file: str) -> None
     )
 
 
-@pytest.mark.parametrize("conditional", [False, True], ids=["no-include", "include-after-match"])
-def test_a_main_file_that_does_not_read_the_folder_is_named(booted: Machine, main_file: str, conditional: bool) -> None:
-    include = "Include /etc/ssh/sshd_config.d/*.conf"
-    text = main_file.replace(include, "") + (f"\nMatch User somebody\n{include}\n" if conditional else "")
+INCLUDE = "Include /etc/ssh/sshd_config.d/*.conf"
+
+
+@pytest.mark.parametrize("ending", ["", "\nMatch User somebody\n" + INCLUDE], ids=["no-include", "include-after-match"])
+def test_a_main_file_that_does_not_read_the_folder_gets_a_block(booted: Machine, main_file: str, ending: str) -> None:
+    text = main_file.replace(INCLUDE, "") + ending
     booted.run("tee", "/etc/ssh/sshd_config", input=text)
-    assert refusal(booted, "{client_alive_interval: 39}") == (
-        "ClientAliveInterval is 0 where 39 is wanted: /etc/ssh/sshd_config does not read "
-        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Include /etc/ssh/sshd_config.d/*.conf' on its first line"
-    )
+    attributes = booted.run("stat", "-c", "%a %u %g", "/etc/ssh/sshd_config").stdout
+    before = starts(booted)
+    section = "{client_alive_interval: 39, match: [{group: root, client_alive_interval: 38}]}"
+    apply(booted, section)
+    booted.sh(f"! test -e {DROP_IN}")
+    assert interval(booted) == "38"
+    assert booted.run("sshd", "-T", "-C", SOMEBODY).stdout.lower().count("clientaliveinterval 39\n") == 1
+    assert booted.run("stat", "-c", "%a %u %g", "/etc/ssh/sshd_config").stdout == attributes
+    assert booted.run("ssh", "localhost", "whoami").stdout == "root\n"
+    apply(booted, section)
+    assert starts(booted) == before + 1
+    apply(booted, "false")
+    assert booted.run("cat", "/etc/ssh/sshd_config").stdout == text
+    assert interval(booted) == "0"
 
 
 def test_somebody_elses_mistake_is_named(booted: Machine) -> None:
@@ -239,3 +253,43 @@ def test_uninstall_from_the_machine_itself_takes_the_policy_off(booted: Machine)
     booted.sh("! command -v ssh-keepalive")
     booted.run("rm", "/etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg")
     bake(booted)
+
+
+def test_times_for_some(booted: Machine) -> None:
+    entries = "{user: [backup, 'x*'], unresponsive_timeout: 1h}, {group: root, client_alive_interval: 53}"
+    entries += ", {address: [10.0.0.0/8, '2001:db8::/32'], client_alive_interval: 54}, {group: adm, idle_timeout: 1h}"
+    kept = entries.rpartition(", {")[0]
+    apply(booted, "{{client_alive_interval: 55, match: [{}]}}".format(kept))
+    assert interval(booted) == "53"
+    asked = {
+        "user=x,addr=127.0.0.1": "60",
+        "user=y,addr=127.0.0.1": "55",
+        "user=y,addr=2001:db8::7": "54",
+        "user=x,addr=10.1.1.1": "60",
+    }
+    if booted.release.openssh == "9.2":
+        asked["user=x,addr=127.0.0.1"] = asked["user=x,addr=10.1.1.1"] = "30"
+    for who, wanted in asked.items():
+        said = booted.run("sshd", "-T", "-C", who + ",host=h,laddr=127.0.0.1,lport=22").stdout.lower()
+        assert f"clientaliveinterval {wanted}\n" in said
+    answer = apply(booted, "{{client_alive_interval: 55, match: [{}]}}".format(entries), check=False)
+    works = booted.release.openssh == "10.6"  # 10.5 and later
+    assert answer.returncode == (0 if works else 1)
+    assert interval(booted) == "53"
+
+
+def test_an_idle_timeout_comes_and_goes(booted: Machine) -> None:
+    apply(booted, "{idle_timeout: 15m, idle_fallback: tmout}")
+    profile = booted.run("ls", "/etc/profile.d").stdout
+    values = effective(booted)
+    if booted.release.openssh == "8.4":
+        assert "zz-ssh-keepalive.sh" in profile
+        shell = "echo $TMOUT; exit\n"
+        assert "\n900" in booted.run("ssh", "-tt", "localhost", input=shell).stdout
+    else:
+        assert values["channeltimeout"] == "session:*=900 global=900"
+        assert values["unusedconnectiontimeout"] == "900"
+        assert "zz-ssh-keepalive.sh" not in profile
+    apply(booted, "{idle_timeout: none}")
+    assert effective(booted).get("unusedconnectiontimeout", "none") == "none"
+    assert "zz-ssh-keepalive.sh" not in booted.run("ls", "/etc/profile.d").stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ssh_keepalive import image
+from ssh_keepalive import dropin, image, openssh, policy
 from ssh_keepalive.image import ImageError, Root, install, register, status, uninstall, unregister
 from ssh_keepalive.registration import has_key
 
@@ -135,6 +135,20 @@ def test_uninstall_takes_away_what_boots_have_left(folder):
             "etc/profile.d/.zz-ssh-keepalive.sh.old": "",
         },
     )
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_uninstall_takes_the_block_out_of_sshds_main_file(folder):
+    main = folder / "etc/ssh/sshd_config"
+    main.write_bytes(b"Port 22\r\n# \xff")
+    main.chmod(0o600)
+    before = tree(folder)
+    install(Root(str(folder)))
+    blocks = ((policy.Entry("user", ("alice",)), (("ClientAliveInterval", "60"),)),)
+    text = main.read_bytes().decode("utf-8", "surrogateescape")
+    text = dropin.with_block(text, policy.Policy(), openssh.Expression((("TCPKeepAlive", "no"),), None, blocks))
+    main.write_bytes(text.encode("utf-8", "surrogateescape"))
     uninstall(Root(str(folder)))
     assert tree(folder) == before
 
@@ -454,11 +468,20 @@ def test_cloud_init_clean_takes_the_drop_in_away(folder, root, clean_d):
     make(profile, dict.fromkeys(["zz-ssh-keepalive.sh", ".zz-ssh-keepalive.sh.new", "gawk.sh"], ""))
     text = (folder / CLEAN).read_text()
     (folder / CLEAN).write_text(text.replace("/etc/", str(folder / "etc") + "/"))
+    main = folder / "etc/ssh/sshd_config"
+    blocks = ((policy.Entry("user", ("alice",)), (("ClientAliveInterval", "60"),)),)
+    text = main.read_text()
+    with_block = dropin.with_block(text, policy.Policy(), openssh.Expression((), None, blocks))
+    main.write_text(with_block.replace("# END ssh-keepalive\n", "", 1))
+    subprocess.run([str(folder / CLEAN)], check=True)
+    assert main.read_text() == with_block.replace("# END ssh-keepalive\n", "", 1)
+    main.write_text(with_block)
     for _ in ("all are there", "none is there"):
         said = subprocess.run([str(folder / CLEAN)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
         assert said.stdout == b""
         assert os.listdir(str(drop_ins)) == ["50-cloud-init.conf"]
         assert os.listdir(str(profile)) == ["gawk.sh"]
+        assert main.read_text() == text
 
     make(folder, {CLEAN.replace("50-", ".50-") + ".new": "left by a killed install"})
     (drop_ins / "50-cloud-init.conf").unlink()
