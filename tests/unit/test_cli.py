@@ -1,12 +1,20 @@
+import io
+import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft4Validator
 from ssh_keepalive import __version__, image, sshd
 from ssh_keepalive.cli import main
-from ssh_keepalive.policy import Policy
+from ssh_keepalive.policy import SCHEMA_FILE, Policy
+from user_data_files import BAD, FILES, GOOD
 
+TOP = Path(__file__).resolve().parents[2]
 SOURCE = os.path.dirname(os.path.dirname(image.__file__))
 ROOTED = ["install", "uninstall", "register", "unregister"]
 
@@ -93,3 +101,171 @@ def test_status_says_what_register_would_mend(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(image, "status", lambda root: ["/etc/x"])
     assert main(["status", "--root", str(tmp_path)]) == 1
     assert capsys.readouterr().out == "/etc/x: not as it was registered, run ssh-keepalive register\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Enter a folder with files of every verdict."""
+    for name, content in (("good", GOOD), ("bad", BAD), ("note", "#cloud-config\na: 1\n"), ("empty", "")):
+        (tmp_path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SAID = {
+    "bad": (
+        "bad:4:25: error: ssh_keepalive.unresponsive_timeout: '10s': expected a time from 15s to 1d, for example 3m\n"
+        "      unresponsive_timeout: 10s\n"
+        "                            ^^^\n"
+    ),
+    "note": "note: note: no ssh_keepalive in it\n",
+    "empty": "empty: error: empty\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "out", "err"),
+    [
+        ("good", 0, [], ""),
+        ("note", 0, ["note"], ""),
+        ("bad", 1, ["bad"], ""),
+        ("empty", 1, ["empty"], ""),
+        ("bad good note empty", 1, ["bad", "note", "empty"], ""),
+        ("absent bad", 2, ["bad"], "ssh-keepalive: absent: No such file or directory\n"),
+        (". note", 2, ["note"], "ssh-keepalive: .: Is a directory\n"),
+    ],
+)
+def test_check(folder, capsys, names, code, out, err):
+    assert main(["check", *names.split()]) == code
+    assert tuple(capsys.readouterr()) == ("".join(SAID[name] for name in out), err)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+def test_the_exit_code_of_check(tmp_path, file, capsys):
+    (tmp_path / "f").write_bytes(file.content)
+    assert main(["check", str(tmp_path / "f")]) == file.code
+    assert capsys.readouterr().err == ""
+
+
+def test_check_of_standard_input(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(BAD.encode())))
+    assert main(["check", "-"]) == 1
+    assert capsys.readouterr().out == SAID["bad"].replace("bad:", "stdin:", 1)
+
+
+def test_check_as_json(folder, capsys):
+    assert main(["check", "--format", "json", "good", "absent", "bad"]) == 2
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    Draft4Validator(json.loads((TOP / "schema/check.schema.json").read_text())).validate(report)
+    assert [(file["file"], file["verdict"]) for file in report["files"]] == [
+        ("good", "clean"),
+        ("absent", "unreadable"),
+        ("bad", "problems"),
+    ]
+    assert report["files"][1]["reason"] == "No such file or directory"
+    assert err == "ssh-keepalive: absent: No such file or directory\n"
+
+
+def test_check_reads_no_more_than_it_takes(capsys):
+    assert main(["check", "/dev/zero"]) == 1
+    assert capsys.readouterr().out == "/dev/zero: error: more than 4 MiB, not checked: clouds take 16 to 256 KiB\n"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "coloured"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_colours_are_for_terminals(folder, capsys, monkeypatch, terminal, environment, coloured):
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert main(["check", "bad"]) == 1
+    assert ("\033[" in capsys.readouterr().out) == coloured
+
+
+def test_check_speaks_in_any_locale(folder):
+    (folder / "日本").write_text("#cloud-config\nssh_keepalive: {語: 1}\n", encoding="utf-8")
+    code = "import sys; from ssh_keepalive.cli import main; sys.exit(main(['check', *sys.argv[1:]]))"
+    environment = {"PYTHONPATH": SOURCE, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C.UTF-8"}
+    answer = subprocess.run([sys.executable, "-c", code, "日本"], env=environment, stdout=subprocess.PIPE)
+    assert answer.returncode == 1
+    assert answer.stdout.startswith(b"\\u65e5\\u672c:2:17: error: ssh_keepalive.\\u8a9e: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        (b"#cloud-config\nhostname: a\n", ["jsonschema", "email", "gzip", "ssh_keepalive.sshd"]),
+        (b"#!", ["email"]),
+    ],
+)
+def test_check_imports_only_what_a_file_needs(tmp_path, content, missing):
+    (tmp_path / "f").write_bytes(content)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys({!r})); from ssh_keepalive.cli import main; "
+        "sys.exit(main(['check', sys.argv[1]]))"
+    ).format([*missing, "ssh_keepalive.image"])
+    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")], env={"PYTHONPATH": SOURCE})
+    assert answer.returncode == 0
+
+
+def test_schema_is_the_one_that_is_shipped(capsys):
+    assert main(["schema"]) == 0
+    assert capsys.readouterr().out == Path(SCHEMA_FILE).read_text(encoding="utf-8")
+
+
+CLOUD_INITS = {
+    "$schema": "http://json-schema.org/draft-04/schema#",
+    "$defs": {"cc_a": {"type": "object", "properties": {"a": {"type": "integer"}}}},
+    "allOf": [{"$ref": "#/$defs/cc_a"}],
+    "properties": {"a": {}},
+    "additionalProperties": False,
+}
+
+
+def test_schema_with_that_of_cloud_init_judges_both(capsys, tmp_path):
+    (tmp_path / "schema.json").write_text(json.dumps(CLOUD_INITS))
+    assert main(["schema", "--with-cloud-init", str(tmp_path / "schema.json")]) == 0
+    validator = Draft4Validator(json.loads(capsys.readouterr().out))
+    assert validator.is_valid({"a": 1, "ssh_keepalive": {"unresponsive_timeout": "3m"}})
+    for wrong in ({"a": "1"}, {"b": 1}, {"ssh_keepalive": {"unresponsive_timeout": 3}}):
+        assert not validator.is_valid(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{}", "it has no $defs or no allOf"), ("[", "Expecting value: line 1 column 2 (char 1)")]
+)
+def test_schema_with_another_file(capsys, tmp_path, content, message):
+    (tmp_path / "f").write_text(content)
+    assert main(["schema", "--with-cloud-init", str(tmp_path / "f")]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "ssh-keepalive: {}: not cloud-init's schema: {}\n".format(tmp_path / "f", message))
+
+
+def test_the_commit_hook_runs_check_on_what_looks_like_user_data(folder, capsys):
+    (hook,) = yaml.safe_load((TOP / ".pre-commit-hooks.yaml").read_text())
+    assert (hook["id"], hook["language"]) == ("ssh-keepalive-check", "python")
+    command, *arguments = hook["entry"].split()
+    assert command == "ssh-keepalive"
+    assert main([*arguments, "good", "bad"]) == 1
+    assert capsys.readouterr().out == SAID["bad"]
+    wanted = [
+        "user-data",
+        "a/user_data.yaml",
+        "cloud-config.yml",
+        "b/cloud-init.cfg",
+        "userdata.mime",
+        "user-data.web.yaml",
+    ]
+    assert [name for name in wanted if not re.search(hook["files"], name)] == []
+    others = ["cloud-init.tf", "docs/cloud-init.md", "my-user-data-notes.md", "user-data/main.tf", "values.yaml"]
+    assert [name for name in others if re.search(hook["files"], name)] == []

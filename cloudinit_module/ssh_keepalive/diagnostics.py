@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""What is to say of a file of user-data, as text with the lines that are meant or as JSON."""
+
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from . import document, userdata
+from .document import Path, Place
+from .policy import KEY
+from .userdata import Remark, UserData
+
+_LEVELS = ("error", "warning", "note")
+_COLOURS = {"error": "\033[1;31m", "warning": "\033[1;35m", "note": "\033[1;36m"}
+_BOLD, _PLAIN = "\033[1m", "\033[0m"
+_TAB = " " * 4
+# Of a source line, left and right of the place's start
+_BEFORE, _AFTER = 60, 100
+_LONGEST_MESSAGE = 1000
+
+
+def diagnose(content: bytes) -> List[Remark]:
+    """Return everything that is to say of a file's content, sorted by place."""
+    data = userdata.read(content)
+    remarks = list(data.remarks)
+    if data.part is not None:
+        remarks += _judged(data)
+    return sorted(remarks, key=_order)
+
+
+def has_errors(remarks: List[Remark]) -> bool:
+    """Return whether a file is refused."""
+    return any(remark.level == "error" for remark in remarks)
+
+
+def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
+    """Return remarks about a file as text for a terminal, whatever is in the file or its name."""
+    lines: Dict[int, List[str]] = {}
+    shown = ""
+    for remark in remarks:
+        level = remark.level + ":"
+        where = _where(name, remark) + ":"
+        if colours:
+            level, where = _COLOURS[remark.level] + level + _PLAIN, _BOLD + where + _PLAIN
+        said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
+        if len(said) > _LONGEST_MESSAGE:
+            said = said[:_LONGEST_MESSAGE] + "..."
+        shown += "{} {} {}\n".format(where, level, said)
+        if remark.part and remark.place:
+            # A file with a problem in each of its lines is taken apart once.
+            source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
+            shown += _source(source, remark.place, _COLOURS[remark.level] if colours else "")
+    return shown
+
+
+def as_json(name: str, remarks: List[Remark]) -> Dict[str, Any]:
+    """Return remarks about a file as schema/check.schema.json has it."""
+    return {
+        "file": printable(name),
+        "verdict": "problems" if has_errors(remarks) else "clean",
+        "remarks": [
+            {
+                "level": remark.level,
+                "message": remark.message,
+                "path": list(remark.path),
+                "part": {"number": remark.part.number, "name": remark.part.name}
+                if remark.part and remark.part.number
+                else None,
+                "place": {**remark.place._asdict(), "end": remark.place.end or None} if remark.place else None,
+            }
+            for remark in remarks
+        ],
+    }
+
+
+def dotted(path: Path) -> str:
+    """Return a path as people write it, with positions in brackets."""
+    steps = "".join("[{}]".format(step) if isinstance(step, int) else "." + step for step in path)
+    return steps[1:] if steps.startswith(".") else steps
+
+
+def printable(text: str) -> str:
+    """Return a text of which no terminal can take anything for a command; a tab is some spaces."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    if char == "\t":
+        return _TAB
+    return char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def _width(text: str) -> int:
+    """Return how many columns a printable text takes."""
+    if all(char < "\x7f" for char in text):
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def _where(name: str, remark: Remark) -> str:
+    where = printable(name)
+    if remark.part and remark.part.number:
+        title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
+        where += " (part {})".format(", ".join(filter(None, title)))
+    if remark.place:
+        where += ":{}:{}".format(remark.place.line, remark.place.column)
+    return where
+
+
+def _source(lines: List[str], place: Place, colour: str) -> str:
+    """Return the line that is meant, with carets under what is meant in it."""
+    number, column, end = place
+    line = lines[number - 1].rstrip() if number <= len(lines) else ""
+    start = column - 1
+    first = max(0, start - _BEFORE)
+    last = start + _AFTER
+    stop = (end or len(line) + 1) - 1
+    before, meant = line[first:start], line[start : min(stop, last)]
+    after = line[start + len(meant) : last]
+    if end == 0:  # it goes on in the next lines, a comment does not belong to it
+        meant = re.sub(r"\s+#.*$", "", meant)
+        after = line[start + len(meant) : last]
+    left = "..." if first else ""
+    right = "..." if last < len(line) else ""
+    before = left + printable(before)
+    if not before.strip() and not printable(meant + after).strip():
+        return ""
+    carets = "^" * max(1, _width(printable(meant)))
+    if colour:
+        carets = colour + carets + _PLAIN
+    return "    {}{}{}{}\n    {}{}\n".format(
+        before, printable(meant), printable(after), right, " " * _width(before), carets
+    )
+
+
+def _order(remark: Remark) -> Tuple[int, int, int, int, str, str]:
+    number = remark.part.number if remark.part else 0
+    line, column = remark.place[:2] if remark.place else (0, 0)
+    return number, line, column, _LEVELS.index(remark.level), dotted(remark.path), remark.message
+
+
+def _judged(data: UserData) -> List[Remark]:
+    """Return what is to say of the section itself."""
+    if data.section is None:
+        return [_remark(data, "note", (KEY,), "null counts as absent")]
+    from . import explanation, policy
+
+    remarks = []
+    try:
+        wanted = policy.parse(data.section)
+        if wanted is not None:
+            remarks += [_remark(data, "warning", *problem) for problem in explanation.surprises(wanted)]
+    except policy.PolicyError as error:
+        remarks += [_remark(data, "error", *problem) for problem in error.problems]
+    wrong = {remark.place for remark in remarks if remark.level == "error"}
+    for path, scalar in data.scalars.items():
+        read = _read_as(scalar)
+        if read is not None and path[-1] != "":
+            if not isinstance(scalar.value, bool):
+                remarks.append(_remark(data, "warning", path, read))
+            elif scalar.place in wrong:
+                remarks.append(_remark(data, "note", path, read))
+    return remarks
+
+
+def _read_as(scalar: document.Scalar) -> Optional[str]:
+    """Return what to say of a value that YAML does not take as it is written."""
+    written, value = scalar.written, scalar.value
+    if written is None or isinstance(value, str) or value is None:
+        return None
+    if written.lower() == str(value).lower():
+        return None
+    return "YAML 1.1 reads {} as {}: put it in quotes if it is meant as written".format(written, str(value).lower())
+
+
+def _remark(data: UserData, level: str, path: Path, message: str) -> Remark:
+    """Return a remark at the key that is unknown, or at the value, or as near as what was written allows."""
+    for length in range(len(path), 0, -1):
+        wants_key = length < len(path) or message.startswith("unknown key")
+        near = path[:length]
+        for candidate in [near] + [other for other in data.scalars if _is_named(other, near)]:
+            for at in [(*candidate, "")] * wants_key + [candidate]:
+                if at in data.scalars:
+                    return Remark(level, message, path, data.part, data.scalars[at].place)
+    return Remark(level, message, path, data.part)
+
+
+def _is_named(path: Path, named: Path) -> bool:
+    """Return whether a policy.Problem would name a path so, with keys that spoil a line made harmless."""
+    from . import policy
+
+    return len(path) == len(named) and path[:-1] == named[:-1] and policy._name(path[-1]) == named[-1]

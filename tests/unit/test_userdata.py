@@ -1,0 +1,213 @@
+"""What is read from user-data, and what it says of it; the table is in user_data_files.py."""
+
+import base64
+import gzip
+import resource
+import time
+
+import pytest
+import yaml
+from ssh_keepalive import diagnostics, document, userdata
+from user_data_files import BAD, FILES, GOOD, config, mime
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+def test_what_is_said_of_a_file(file):
+    remarks = diagnostics.diagnose(file.content)
+    text = diagnostics.as_text("FILE", remarks)
+    assert [line for line in text.splitlines() if not line.startswith("    ")] == ["FILE" + line for line in file.said]
+    assert int(diagnostics.has_errors(remarks)) == file.code
+
+
+def test_the_table_is_long_and_names_are_unique():
+    assert len({file.name for file in FILES}) == len(FILES) > 40
+
+
+def test_the_last_part_replaces_the_section_with_all_that_is_in_it():
+    first = "#cloud-config\nssh_keepalive: {tcp_keep_alive: true, client_alive_interval: 60}\n"
+    data = userdata.read(mime(config(first), config("hostname: a"), config(GOOD)))
+    assert data.section == {"unresponsive_timeout": "3m"}
+    assert data.part.number == 3
+
+
+def test_a_later_default_part_settles_what_a_custom_one_left_open():
+    data = userdata.read(mime(config(BAD), config(BAD + "merge_how: dict(recurse_dict)\n"), config(GOOD)))
+    assert data.section == {"unresponsive_timeout": "3m"}
+
+
+@pytest.mark.parametrize("value", ["[]", "null", "''", "dict(replace)+list()+str()"])
+def test_a_merge_how_that_is_the_default_is_one(value):
+    data = userdata.read(mime(config(BAD), config(GOOD + "merge_how: {}\n".format(value))))
+    assert data.section == {"unresponsive_timeout": "3m"}
+    assert [remark.level for remark in data.remarks] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:30", 90),
+        ("010", 8),
+        ("0x3c", 60),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("+60", 60),
+        ("yes", True),
+        ("Off", False),
+        ("none", "none"),
+        ("~", None),
+        ("60.0", 60.0),
+        ("1e3", "1e3"),
+        ("'1:30'", "1:30"),
+        ("089", "089"),
+        ("!!str 60", "60"),
+        ("!!binary YQ==", b"a"),
+        ("[1, {a: b}]", [1, {"a": "b"}]),
+    ],
+)
+def test_a_value_is_what_cloud_init_sees(text, value):
+    assert yaml.safe_load(text) == value
+    assert userdata.read("#cloud-config\nssh_keepalive: {}\n".format(text).encode()).section == value
+
+
+MERGED = """\
+base: &base {a: 1, b: 2}
+other: &other {b: 3, c: 4}
+ssh_keepalive: %s
+"""
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "{<<: *base}",
+        "{<<: [*base, *other]}",
+        "{<<: [*other, *base], a: 0}",
+        "{<<: *base, <<: *other}",
+        "{b: 0, <<: *base}",
+        "{<<: {<<: *base, a: 7}, d: 1}",
+        "{=: 1}",
+        "*other",
+    ],
+)
+def test_merge_keys_give_what_cloud_init_sees(section):
+    text = MERGED % section
+    assert userdata.read(b"#cloud-config\n" + text.encode()).section == yaml.safe_load(text)["ssh_keepalive"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("a: !foo 1", (1, 4, 10), "not a value that YAML's !foo can have"),
+        ("a: !!int ''", (1, 4, 12), "not a value that YAML's !!int can have"),
+        ("a: 2024-13-45", (1, 4, 14), "not a value that YAML's !!timestamp can have"),
+        ("a: !foo [1]", (1, 4, 10), "tag !foo does not fit"),
+        ("a: =", (1, 4, 5), "= as a value, put it in quotes"),
+        ("a: <<", (1, 4, 6), "<< as a value, put it in quotes"),
+        ("<<: 3", (1, 5, 6), "<< merges a mapping or a list of mappings"),
+        ("? [a]\n: 1", (1, 3, 6), "a key that is a list or a mapping"),
+        ("a: *b", (1, 4, 6), "alias *b before its anchor"),
+        ("a: &x 1\nb: &x 2", (2, 4, 8), "anchor &x a second time"),
+        ("a: 1" + ":59" * 400, (1, 4, 1205), "a number of more than 1000 digits"),
+        # libyaml takes these three.
+        ("a: 3m\t", (1, 6, 7), "not YAML: a tab, indent with spaces"),
+        (
+            "a: |#b",
+            (1, 5, 6),
+            "not YAML: expected chomping or indentation indicators, but found '#', while scanning a block scalar",
+        ),
+        ("a: [b?c]", (1, 6, 7), "not YAML: expected ',' or ']', but got '?', while parsing a flow sequence"),
+        ("a: b: c", (1, 5, 6), "not YAML: mapping values are not allowed here"),
+        ("a: \x1b", (1, 4, 5), "character U+001B is not allowed in YAML"),
+    ],
+)
+def test_what_cloud_init_cannot_load(text, place, message):
+    if "more than" not in message:
+        with pytest.raises((yaml.YAMLError, ValueError, IndexError)):
+            yaml.safe_load(text)
+    with pytest.raises(document.DocumentError) as caught:
+        document.parse(text)
+    assert (tuple(caught.value.place), caught.value.message) == (place, message)
+
+
+def test_duplicates_are_found_everywhere_but_not_what_is_merged():
+    text = "a: &a {x: 1, 'x': 2}\nb: [{true: 1, yes: 2}]\nc: {<<: *a, <<: *a, x: 3}\n1: 1\n0x1: 2\n"
+    found = document.duplicates(document.parse(text).node)
+    assert sorted((duplicate.place[:2], duplicate.path, duplicate.line) for duplicate in found) == [
+        ((1, 14), ("a", "x"), 1),
+        ((2, 15), ("b", 0, "True"), 2),
+        ((5, 1), ("1",), 4),
+    ]
+
+
+def chain(count):
+    """Return a text whose merge keys double what is merged with each line."""
+    lines = ["b{0}: &b{0} {{<<: [*b{1}, *b{1}]}}\n".format(i, i - 1) for i in range(1, count)]
+    return "b0: &b0 {x: 1}\n" + "".join(lines)
+
+
+BOMBS = {
+    "deep-lists": b"a: " + b"[" * 4000000,
+    "deep-mappings": b"{a: " * 1000000,
+    "deep-dashes": b"- " * 2000000,
+    "many-values": b"k: v\n" * 800000,
+    "many-aliases": b"a: &a [" + b"1," * 100 + b"]\nb: [" + b"*a," * 100000 + b"]\n",
+    "merge-keys": chain(40).encode(),
+    "alias-chain": (
+        "a0: &a0 [1]\n" + "".join("a{0}: &a{0} [*a{1}]\n".format(i, i - 1) for i in range(1, 5000))
+    ).encode(),
+    "digits": b"a: 1" + b":59" * 1000000,
+    "nul-bytes": b"\0" * 4000000,
+    "one-long-line": b"a: '" + b"A " * 2000000,
+    "tags": b"a: " + b"!" * 1000000,
+    "tabs": b"\t" * 4000000,
+}
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="it is what makes these fast")
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_bounded_time_and_memory(name):
+    start = time.process_time()
+    remarks = diagnostics.diagnose(b"#cloud-config\n" + BOMBS[name])
+    assert time.process_time() - start < 5
+    assert [remark.level for remark in remarks] == ["error"]
+    assert len(diagnostics.as_text("f", remarks)) < 3000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1 << 20  # in KiB
+
+
+def test_mime_bombs_are_refused():
+    head = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=X\n\n"
+    many = userdata.read(head + b"--X\n\n" + b"\n" * 600000)
+    assert [remark.message for remark in many.remarks] == ["MIME of more than 500000 lines, not checked"]
+    body = base64.b64encode(gzip.compress(b"a" * (3 << 20))).decode()
+    part = "Content-Type: application/gzip\nContent-Transfer-Encoding: base64", body
+    together = userdata.read(mime(part, part))
+    assert together.remarks[0].message == "parts of more than 4 MiB together, not checked"
+
+
+def test_without_libyaml_it_reads_the_same_but_not_the_longest(monkeypatch):
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    assert userdata.read(GOOD.encode()).section == {"unresponsive_timeout": "3m"}
+    remarks = diagnostics.diagnose(b"#cloud-config\n" + b"#" * 600000)
+    assert [remark.message for remark in remarks] == [
+        "more than 512 KiB, not checked: it takes libyaml, in PyYAML and for the characters in it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("3", "expected a text, or a mapping with content (a text) and type (such as text/cloud-config)"),
+        ("{content: [a]}", "expected a text, or a mapping with content (a text) and type (such as text/cloud-config)"),
+        (
+            "{content: a, type: b}",
+            "expected a text, or a mapping with content (a text) and type (such as text/cloud-config)",
+        ),
+    ],
+)
+def test_an_archive_entry_that_is_none(entry, message):
+    data = userdata.read("#cloud-config-archive\n- {}\n".format(entry).encode())
+    assert [(remark.message, remark.path, remark.place.line) for remark in data.remarks] == [(message, (0,), 2)]
+
+
+def test_a_word_that_could_be_base64_is_none():
+    assert diagnostics.diagnose(b"true")[0].message.startswith("the first line is not #cloud-config")
