@@ -24,6 +24,8 @@ _COMMAND_SECONDS = 10.0
 # What all commands together may take, and what is kept of it for the way back.
 _TOTAL_SECONDS = 40.0
 _WAY_BACK_SECONDS = 15.0
+# What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
+_PID_FILE_SECONDS = 3.0
 
 # One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
 _NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
@@ -118,6 +120,7 @@ class Sshd:
         self.tmout_file = os.path.join(profile, tmout.NAME)
         self._services = services
         self._run_folder = run
+        self._pid_file: Optional[str] = None
         self._path = path
         self._end = time.monotonic() + _TOTAL_SECONDS
         self._reserve = _WAY_BACK_SECONDS
@@ -363,8 +366,10 @@ class Sshd:
 
     def restart(self, service: str) -> None:
         """Restart an sshd that runs; raise SshdError if it does not come back."""
+        pid_file = os.path.join(self._run_folder, "sshd.pid")
+        self._pid_file = pid_file if _names_a_process(pid_file) else None
         answer = self._service_do("try-restart", service)
-        state = self._state(service)
+        state = self._state_after_restart(service)
         if answer.code != 0 or state != "active":
             raise SshdError("after its restart sshd is {}: {}".format(state, answer.last_words()))
 
@@ -379,14 +384,27 @@ class Sshd:
                 with contextlib.suppress(SshdError):
                     self._service_do(verb, service)
             with contextlib.suppress(SshdError):
-                state = self._state(service)
+                state = self._state_after_restart(service)
             if state == "active":
                 break
         return state
 
+    def _state_after_restart(self, service: str) -> str:
+        # Only to systemd does sshd itself tell that it listens; elsewhere it leaves its parent before it does.
+        end = time.monotonic() + (0 if self._systemd() else _PID_FILE_SECONDS)
+        while True:
+            state = self._state(service)
+            if state == "active" or time.monotonic() >= end:
+                return state
+            time.sleep(0.1)
+
     def _state(self, service: str) -> str:
         answer = self._service_do("is-active", service)
-        return "active" if answer.code == 0 else answer.out.strip() if self._systemd() else "down"
+        if self._systemd():
+            return "active" if answer.code == 0 else answer.out.strip()
+        # OpenRC may call what it has started so when that is gone; a PID file that was right before the restart tells.
+        lives = answer.code == 0 and (self._pid_file is None or _names_a_process(self._pid_file))
+        return "active" if lives else "down"
 
     def _systemd(self) -> bool:
         # sd_booted(3)
@@ -396,9 +414,13 @@ class Sshd:
         if self._systemd():
             # sshd is ordered after the stage of cloud-init that we run in: a job that minds it waits, with sshd down.
             return self._run("systemctl", "--job-mode=ignore-dependencies", verb, service)
+        # zap: else OpenRC neither starts what it takes for started nor, as Debian has it, stops what is gone.
+        verbs = {"is-active": "status", "try-restart": "restart", "reset-failed": "zap"}
         for manager in ("rc-service", "service"):
             if shutil.which(manager, path=self._path):
-                return self._run(manager, service, {"is-active": "status", "try-restart": "restart"}.get(verb, verb))
+                if (manager, verb) == ("service", "reset-failed"):
+                    return _Answer(0, "", "")  # there is no state that it would have to forget
+                return self._run(manager, service, verbs.get(verb, verb))
         return _Answer(1, "", "nothing here starts services")
 
     def _seconds_left(self) -> float:
@@ -476,6 +498,15 @@ def _groups_of(user: str) -> Tuple[str, ...]:
         with contextlib.suppress(KeyError):
             names.append(grp.getgrgid(number).gr_name)
     return tuple(names)
+
+
+def _names_a_process(pid_file: str) -> bool:
+    try:
+        with open(pid_file, encoding="ascii") as stream:
+            os.kill(int(stream.read()), 0)
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def apply(policy: Policy, sshd: Sshd) -> Report:

@@ -42,6 +42,13 @@ RELEASES = {
 
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "mount", "umount")
 
+# The packages of each init system; Debian's OpenRC is started by sysvinit's init.
+INITS = {
+    "systemd": "systemd,systemd-sysv,dbus,libpam-systemd",
+    "sysvinit": "sysvinit-core",
+    "openrc": "openrc,sysvinit-core",
+}
+
 MMDEBSTRAP = (
     "mmdebstrap",
     "--variant=apt",
@@ -51,9 +58,8 @@ MMDEBSTRAP = (
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
-    # mount, passwd and locales are what systemd and cloud-init call without depending on them.
-    "--include=systemd,systemd-sysv,dbus,libpam-systemd,mount,passwd,locales,iproute2,ca-certificates,"
-    "openssh-server,openssh-client,cloud-init,python3",
+    # mount, passwd and locales are what the init system and cloud-init call without depending on them.
+    "--include={init},mount,passwd,locales,iproute2,ca-certificates,openssh-server,openssh-client,cloud-init,python3",
 )
 
 # A shell script which mmdebstrap runs on the host, with the new root as $1.
@@ -144,15 +150,16 @@ def unavailable() -> str | None:
     return None
 
 
-def base(suite: str) -> Path:
+def base(suite: str, init: str = "systemd") -> Path:
     """Return the root of a freshly installed release, built once and cached; never to be written to."""
-    recipe = "\0".join((suite, *MMDEBSTRAP, CUSTOMIZE))
-    folder = _folder("base", suite)
+    command = tuple(part.format(init=INITS[init]) for part in MMDEBSTRAP)
+    recipe = "\0".join((suite, *command, CUSTOMIZE))
+    folder = _folder("base", suite if init == "systemd" else f"{suite}-{init}")
     root = folder / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     if not root.is_dir():
         with _locked(folder):
             if not root.is_dir():  # another process may have built it while this one waited
-                _build(suite, root)
+                _build(suite, root, command)
                 for old in set(folder.iterdir()) - {root}:
                     _remove_base(old)
     return root
@@ -162,10 +169,15 @@ class Machine:
     """A machine of one release, which the end of its context throws away."""
 
     def __init__(
-        self, suite: str, user_data: str | None = "#cloud-config\n{}\n", instance_id: str | None = None
+        self,
+        suite: str,
+        user_data: str | None = "#cloud-config\n{}\n",
+        instance_id: str | None = None,
+        init: str = "systemd",
     ) -> None:
-        """Make the root of a machine; with user_data None cloud-init finds no datasource."""
+        """Make the root of a machine; with user_data None cloud-init finds no datasource; init is one of INITS."""
         self.suite = suite
+        self.init = init
         self.release = RELEASES[suite]
         self.name = f"machine-{uuid.uuid4().hex[:12]}"
         self._work = _folder("run") / self.name
@@ -173,7 +185,7 @@ class Machine:
         self._init = 0
         self._held = contextlib.ExitStack()
         with self._held:
-            lower = base(suite)
+            lower = base(suite, init)
             self._held.enter_context(_locked(lower, fcntl.LOCK_SH))
             with _locked(_folder("run")):
                 _sweep()
@@ -212,7 +224,7 @@ class Machine:
         (seed / "user-data").write_text(user_data)
 
     def boot(self, *options: str, timeout: float = 30) -> None:
-        """Switch the machine on, with options of nspawn's; return when its systemd takes commands; timeout in s."""
+        """Switch the machine on, with options of nspawn's; return when its init takes commands; timeout in s."""
         if self.running:
             raise MachineError(f"{self.name} is switched on already")
         # nspawn makes the machine's cgroups in its own; two machines in one cgroup would fight for it.
@@ -233,8 +245,8 @@ class Machine:
             f"--machine={self.name}",
             f"--directory={self.root}",
             *options,
-            "--boot",
-            "systemd.show_status=yes",
+            # --boot prefers systemd, which may be installed beside another init.
+            *(("--boot", "systemd.show_status=yes") if self.init == "systemd" else ("/sbin/init",)),
         )
         with self._console.open("ab") as console:
             self._nspawn = subprocess.Popen(
@@ -245,7 +257,7 @@ class Machine:
                 start_new_session=True,  # or a Ctrl-C in pytest's terminal would hit it as well
                 env={**ENVIRONMENT, "TERM": "dumb", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
-        self._until("systemd took no commands", timeout, self._answers)
+        self._until(f"{self.init} took no commands", timeout, self._answers)
 
     def wait(self, timeout: float = 90, sshd: bool = True) -> None:
         """Return when cloud-init has finished and, if asked for, sshd listens; timeout in seconds."""
@@ -253,7 +265,7 @@ class Machine:
         self._until("cloud-init did not finish", timeout, self._initialized)
         if sshd:
             left = start + timeout - time.monotonic()
-            self._until("sshd does not run", left, lambda: self._state("ssh.service") == "active")
+            self._until("sshd does not run", left, self._serves)
 
     def run(
         self,
@@ -300,7 +312,10 @@ class Machine:
         if not self.running:
             raise MachineError(f"{self.name} is switched off")
         assert self._nspawn is not None
-        os.kill(self._init, SIGNAL_POWEROFF)
+        if self.init == "systemd":
+            os.kill(self._init, SIGNAL_POWEROFF)
+        else:
+            self.run("poweroff")
         try:
             self._nspawn.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -325,16 +340,26 @@ class Machine:
     def _answers(self) -> bool:
         assert self._nspawn is not None
         self._init = _init_of(self._nspawn.pid)
-        # systemctl talks to systemd through this socket, even before there is a D-Bus.
-        return self._init != 0 and os.path.exists(f"/proc/{self._init}/root/run/systemd/private")
+        # systemctl talks to systemd through this socket, even before there is a D-Bus; telinit to init through a FIFO.
+        door = "systemd/private" if self.init == "systemd" else "initctl"
+        return self._init != 0 and os.path.exists(f"/proc/{self._init}/root/run/{door}")
 
     def _initialized(self) -> bool:
         run = f"/proc/{self._init}/root/run/cloud-init"
         if os.path.exists(f"{run}/disabled"):
             return True
         # A symbolic link. It comes a moment before cloud-init's last unit ends, until which status says "running".
+        if not os.path.lexists(f"{run}/result.json"):
+            return False
+        if self.init != "systemd":
+            return self.run("pgrep", "--full", "^/usr/bin/python3 /usr/bin/cloud-init ", check=False).returncode == 1
         # That unit has failed, and is finished all the same, where a module failed.
-        return os.path.lexists(f"{run}/result.json") and self._state("cloud-final.service") in ("active", "failed")
+        return self._state("cloud-final.service") in ("active", "failed")
+
+    def _serves(self) -> bool:
+        if self.init != "systemd":
+            return self.run("ss", "-Hltn", "sport = 22").stdout != ""
+        return self._state("ssh.service") == "active"
 
     def _state(self, unit: str) -> str:
         return self.run("systemctl", "is-active", unit, check=False).stdout.strip()
@@ -379,11 +404,11 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _build(suite: str, root: Path) -> None:
+def _build(suite: str, root: Path, command: tuple[str, ...]) -> None:
     fresh = root.with_name(f"new-{root.name}")
     _rmtree(fresh)
     done = subprocess.run(
-        (*MMDEBSTRAP, f"--customize-hook={CUSTOMIZE}", suite, fresh),
+        (*command, f"--customize-hook={CUSTOMIZE}", suite, fresh),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -439,6 +439,63 @@ def test_openrc_is_asked_by_its_own_command(machine):
     assert machine.calls("rc-service") == ["ssh status", "sshd status"]
 
 
+# Seen on Debian with a script of OpenRC's own kind: an sshd that has died counts as started, and cannot be stopped.
+OPENRC = """\
+import os, pathlib, sys
+pid_file, zapped = pathlib.Path("{run}/sshd.pid"), pathlib.Path("{run}/zapped")
+verb = sys.argv[2]
+if verb == "status":
+    sys.exit(3 if zapped.exists() else 0)
+if verb == "zap":
+    zapped.touch()
+if verb == "restart":
+    if pid_file.exists():
+        pid_file.unlink()
+    elif not zapped.exists():
+        sys.exit("sshd failed to stop")
+    if "45" not in pathlib.Path("{ssh}/sshd_config.d/00-ssh-keepalive.conf").read_text():
+        pid_file.write_text(str(os.getppid()))
+        zapped.unlink()
+"""
+
+
+def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, monkeypatch):
+    monkeypatch.setattr(sshd_module, "_PID_FILE_SECONDS", 0)
+    apply(Policy(client_alive_interval=99, client_alive_count_max=2), machine.sshd())
+    (machine.run / "systemd/system").rmdir()
+    machine.fake("rc-service", OPENRC)
+    (machine.run / "sshd.pid").write_text("{}\n".format(os.getpid()))
+    said = refused(machine, path=str(machine.bin))
+    assert said == (
+        "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
+    )
+    verbs = [call.split()[1] for call in machine.calls("rc-service")]
+    assert verbs == ["status", "restart", "status", "restart", "status", "zap", "restart", "status"]
+
+
+@pytest.mark.parametrize("text", ["", "-", "999999999", "1" * 40])
+def test_a_pid_file_that_was_wrong_before_the_restart_tells_nothing_after_it(machine, text):
+    (machine.run / "systemd/system").rmdir()
+    (machine.run / "sshd.pid").write_text(text)
+    machine.fake("service", "")
+    assert apply(POLICY, machine.sshd(path=str(machine.bin))).restarted
+
+
+# It has left its parent, and then taken a while to write its PID file.
+LATE = """import pathlib, sys
+calls = pathlib.Path({calls!r})
+asked = calls.read_text().count("ssh status")
+sys.exit(3 if asked in (2, 3) else 0)
+"""
+
+
+def test_off_systemd_a_restarted_sshd_is_waited_for(machine):
+    (machine.run / "systemd/system").rmdir()
+    machine.fake("service", LATE.replace("{calls!r}", repr(str(machine.calls_file))))
+    assert apply(POLICY, machine.sshd(path=str(machine.bin))).restarted
+    assert machine.calls("service") == ["ssh status", "ssh restart", "ssh status", "ssh status", "ssh status"]
+
+
 def test_a_disabled_policy_takes_the_drop_in_away(machine):
     apply(POLICY, machine.sshd())
     machine.sshd_is("active")
