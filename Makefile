@@ -7,6 +7,8 @@ HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyrin
 host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
+# What others' checks of the package take, for test-all
+host-peers: HOST_PACKAGES := piuparts
 
 .PHONY: demo test test-all package lint unit machine clean
 
@@ -16,7 +18,7 @@ demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead 
 
 test: lint unit machine  ## all but what takes long
 
-test-all: host-images test  ## what takes long, too
+test-all: host-images host-peers test  ## what takes long, too
 	$(BIN)/pytest tests/machine -m slow -s
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
@@ -36,8 +38,8 @@ unit: $(VENV)/installed
 machine: host host-package $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 2 --dist loadscope
 
-.PHONY: host host-package host-images
-host host-package host-images:
+.PHONY: host host-package host-images host-peers
+host host-package host-images host-peers:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
 	    apt-get -qq update && \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \

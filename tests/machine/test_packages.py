@@ -143,6 +143,22 @@ def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machi
     restored(root, before)
 
 
+@pytest.mark.slow
+def test_piuparts_finds_nothing(deb: Path, machines: Callable[..., Machine]) -> None:
+    if shutil.which("piuparts") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs piuparts (make host-peers)")
+    # It works on a copy, which it installs the package in, purges it from, and searches for what is left.
+    where = ("--distribution", "trixie", "--mirror", "http://deb.debian.org/debian", "--existing-chroot")
+    checked = subprocess.run(
+        ("piuparts", "--no-eatmydata", "--no-upgrade-test", *where, machines("trixie").root, deb),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout[-8000:]
+    assert checked.stdout.count("INFO: PASS: ") == 2
+
+
 def test_a_machine_with_the_package(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
     machine = machines(suite, USER_DATA)
 
