@@ -295,6 +295,10 @@ class Machine:
             start_new_session=True,
         )
 
+    def alive(self, pid: int) -> bool:
+        """Tell whether a process of the machine lives, without starting one that looks."""
+        return os.path.exists(f"/proc/{self._init}/root/proc/{pid}")
+
     def poweroff(self, timeout: float = 60) -> None:
         """Shut the machine down cleanly; its root stays, to be read or booted again; timeout in seconds."""
         if not self.running:
