@@ -6,7 +6,7 @@ import sys
 from typing import List, Optional
 
 from . import __version__, image, sshd
-from .policy import Policy
+from .policy import Policy, PolicyError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -14,7 +14,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0
-    except (image.ImageError, sshd.SshdError, OSError) as error:
+    except (image.ImageError, sshd.SshdError, PolicyError, OSError) as error:
         print("ssh-keepalive: {}".format(error), file=sys.stderr)
         return 1
 

@@ -4,15 +4,15 @@
 import json
 from typing import Dict, List, NamedTuple, Optional
 
-from .openssh import Directives
+from .openssh import Directives, Expression
 from .policy import Policy, parse
 
 NAME = "00-ssh-keepalive.conf"
 
 _HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
 _POLICY = "# policy: "
-# sshd -T says yes and no up to 10.5, true and false from 10.6 on.
-_SAME = {"true": "yes", "false": "no"}
+# sshd -T says yes and no up to 10.5, true and false from 10.6 on, and none for a time-out of 0.
+_SAME = {"true": "yes", "false": "no", "none": "0"}
 
 
 class Mismatch(NamedTuple):
@@ -23,10 +23,13 @@ class Mismatch(NamedTuple):
     reported: Optional[str]
 
 
-def render(policy: Policy, directives: Directives) -> str:
+def render(policy: Policy, expression: Expression) -> str:
     """Return the text of the drop-in."""
     lines = [_HEADER, _POLICY + json.dumps(policy.section(), sort_keys=True)]
-    lines += ["{} {}".format(keyword, value) for keyword, value in directives]
+    lines += ["{} {}".format(keyword, value) for keyword, value in expression.directives]
+    for entry, directives in expression.blocks:
+        lines.append("Match {} {}".format(entry.criterion.capitalize(), ",".join(entry.patterns)))
+        lines += ["    {} {}".format(keyword, value) for keyword, value in directives]
     return "\n".join(lines) + "\n"
 
 
@@ -49,12 +52,9 @@ def mismatches(directives: Directives, report: str) -> List[Mismatch]:
     reported: Dict[str, str] = {}
     for line in report.splitlines():
         keyword, _, value = line.strip().partition(" ")
-        reported.setdefault(keyword.lower(), _SAME.get(value, value))
-    return [
-        Mismatch(keyword, wanted, reported.get(keyword.lower()))
-        for keyword, wanted in directives
-        if reported.get(keyword.lower()) != wanted
-    ]
+        reported.setdefault(keyword.lower(), value)
+    found = [Mismatch(keyword, wanted, reported.get(keyword.lower())) for keyword, wanted in directives]
+    return [one for one in found if one.reported is None or _SAME.get(one.reported, one.reported) != one.wanted]
 
 
 def winner(keyword: str, trace: str, main: str) -> Optional[str]:

@@ -9,7 +9,7 @@ import shutil
 import stat
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from . import dropin, policy, registration
+from . import dropin, policy, registration, tmout
 
 _CLOUD_CFG = "/etc/cloud/cloud.cfg"
 _CLOUD_CFG_D = "/etc/cloud/cloud.cfg.d"
@@ -20,7 +20,8 @@ _SCHEMA_FILE = "cloudinit/config/schemas/schema-cloud-config-v1.json"
 # What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
 ORIGINAL = ".ssh-keepalive-original"
 _COMMAND = "/usr/bin/ssh-keepalive"
-_DROP_INS = "/etc/ssh/sshd_config.d"
+# What the module writes on a machine, by folder
+_WRITTEN = (("/etc/ssh/sshd_config.d", dropin.NAME), ("/etc/profile.d", tmout.NAME))
 # What cloud-init clean runs, from 22.3 on; older ones have no such folder.
 _CLEAN_D = "/etc/cloud/clean.d"
 _CLEAN_FILE = _CLEAN_D + "/50-ssh-keepalive"
@@ -28,8 +29,7 @@ _CLEAN_SCRIPT = """\
 #!/bin/sh
 # Written by ssh-keepalive: an instance's policy goes with its other traces, and the next first boot writes it anew.
 # sshd is not restarted: until the shutdown that follows a clean it keeps what it has read, and loses no session.
-rm -f {folder}/{name} {folder}/.{name}.*
-""".format(folder=_DROP_INS, name=dropin.NAME)
+""" + "".join("rm -f {0}/{1} {0}/.{1}.*\n".format(*place) for place in _WRITTEN)
 _PACKAGE = "ssh_keepalive"
 # Whoever has put this beside our module, pip or a distribution's package, has put the module there and takes it away.
 _OWNERS_MARK = "cloud_init_ssh_keepalive-"
@@ -221,9 +221,10 @@ def uninstall(root: Root) -> None:
         _take_module_from(root, folder)
     if not any(folder.startswith("/usr/lib") and _has_owner(root, folder) for folder in _python_folders(root)):
         root.remove(_COMMAND)
-    for name in root.names(_DROP_INS):
-        if name == dropin.NAME or name.startswith("." + dropin.NAME + "."):
-            root.remove("{}/{}".format(_DROP_INS, name))
+    for folder, written in _WRITTEN:
+        for name in root.names(folder):
+            if name == written or name.startswith("." + written + "."):
+                root.remove("{}/{}".format(folder, name))
 
 
 def _take_module_from(root: Root, folder: str) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What each OpenSSH does, and how a policy is expressed on it."""
 
+import fnmatch
+import ipaddress
 import re
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
-from .policy import Policy
+from .policy import KEY, Entry, Path, Policy, PolicyError, Problem
 
 Version = Tuple[int, int]
 Directives = Tuple[Tuple[str, str], ...]
@@ -16,6 +18,11 @@ _FACTS = {
     # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: on 9.2 an interval of 5 s sends one
     # every 10 s, and 20/2 drops after 120 s; after 60 s on 8.4, 10.0 and 10.6.
     "doubles-client-alive": ((9, 2), (9, 5)),
+    # sshd_config(5) ChannelTimeout and UnusedConnectionTimeout; release notes of 9.2. A machine's own sshd is asked,
+    # since distributions add what is newer.
+    "channel-timeout": ((9, 2), None),
+    # Before commit caa6d7d19 (10.5) ChannelTimeout in a Match block is ignored, though sshd -T prints it.
+    "channel-timeout-in-match": ((10, 5), None),
 }
 
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
@@ -25,10 +32,23 @@ _FEWEST_PROBES = 3
 
 
 class Expression(NamedTuple):
-    """Hold what to write for a policy; `dropped_after` is when a silent client is gone, in seconds, None for never."""
+    """Hold what to write for a policy.
+
+    `dropped_after` is when a silent client is gone and `tmout` what TMOUT is to be, in seconds; None for never.
+    """
 
     directives: Directives
     dropped_after: Optional[int]
+    blocks: Tuple[Tuple[Entry, Directives], ...] = ()
+    tmout: Optional[int] = None
+
+
+class Connection(NamedTuple):
+    """Name who connects, and from where."""
+
+    user: str
+    groups: Tuple[str, ...]
+    address: str
 
 
 def parse_version(text: str) -> Optional[Version]:
@@ -43,22 +63,101 @@ def has(version: Version, fact: str) -> bool:
     return version >= first and (first_without is None or version < first_without)
 
 
-def express(policy: Policy, version: Version) -> Expression:
-    """Return the directives that keep an enabled policy on this version."""
-    interval, count = policy.client_alive_interval, policy.client_alive_count_max
-    factor = 2 if has(version, "doubles-client-alive") else 1
-    if policy.unresponsive_timeout is not None:
-        interval, count = _choose(policy.unresponsive_timeout, factor)
-    directives: List[Tuple[str, str]] = []
-    dropped_after = None
-    if interval is not None and count is not None:
-        directives += [("ClientAliveInterval", str(interval)), ("ClientAliveCountMax", str(count))]
-        if interval > 0:
-            # Not interval x count, as sshd_config(5) reads: the count is exceeded only at the next interval's end.
-            dropped_after = factor * interval * (count + 1)
+def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = None) -> Expression:
+    """Return what keeps an enabled policy on this version; raise PolicyError with all that cannot be kept on it.
+
+    `channel_timeout` says whether this sshd knows ChannelTimeout, where it could be asked.
+    """
+    if channel_timeout is None:
+        channel_timeout = has(version, "channel-timeout")
+    _refuse(policy, version, channel_timeout)
+    directives, dropped_after = _client_alive(policy, version)
+    tmout = None
+    if channel_timeout:
+        directives += _idle(policy)
+    elif policy.idle_timeout:
+        tmout = policy.idle_timeout
     if policy.tcp_keep_alive is not None:
-        directives.append(("TCPKeepAlive", "yes" if policy.tcp_keep_alive else "no"))
-    return Expression(tuple(directives), dropped_after)
+        directives += (("TCPKeepAlive", "yes" if policy.tcp_keep_alive else "no"),)
+    blocks = tuple((entry, _client_alive(entry, version)[0] + _idle(entry)) for entry in policy.match)
+    return Expression(directives, dropped_after, blocks, tmout)
+
+
+def wanted(expression: Expression, connection: Connection) -> Directives:
+    """Return what is to be in force for a connection: of the blocks that fit the first to set a keyword, or globals."""
+    found: Dict[str, str] = {}
+    for entry, directives in expression.blocks:
+        if fits(entry, connection):
+            found = {**dict(directives), **found}
+    return tuple({**dict(expression.directives), **found}.items())
+
+
+def fits(entry: Entry, connection: Connection) -> bool:
+    """Return whether sshd takes an entry's block for a connection; ssh_config(5), PATTERNS."""
+    if entry.criterion == "address":
+        address = ipaddress.ip_address(connection.address)
+        return any(address in ipaddress.ip_network(network) for network in entry.patterns)
+    names = (connection.user,) if entry.criterion == "user" else connection.groups
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in entry.patterns)
+
+
+def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:
+    problems: List[Problem] = []
+    if policy.idle_timeout and not channel_timeout and policy.idle_fallback == "none":
+        problems.append(
+            _cannot(
+                (KEY, "idle_timeout"),
+                policy.idle_timeout,
+                version,
+                "has no ChannelTimeout: set idle_fallback: tmout, which ends shells at their prompt and nothing else, "
+                "remove idle_timeout, or use OpenSSH 9.2 or later",
+            )
+        )
+    if not has(version, "channel-timeout-in-match"):
+        problems += [
+            _cannot(
+                (KEY, "match", position, "idle_timeout"),
+                entry.idle_timeout or "none",
+                version,
+                "takes no ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later",
+            )
+            for position, entry in enumerate(policy.match)
+            if entry.idle_timeout is not None
+        ]
+    if problems:
+        raise PolicyError(problems)
+
+
+def _cannot(path: Path, value: Union[int, str], version: Version, why: str) -> Problem:
+    return Problem(path, "{}: OpenSSH {}.{} {}".format(value, *version, why))
+
+
+def _client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directives, Optional[int]]:
+    """Return the directives against dead clients, and when a silent client is gone."""
+    interval, count = times.client_alive_interval, times.client_alive_count_max
+    factor = 2 if has(version, "doubles-client-alive") else 1
+    if times.unresponsive_timeout is not None:
+        interval, count = _choose(times.unresponsive_timeout, factor)
+    if interval is None or count is None:
+        return (), None
+    # Not interval x count, as sshd_config(5) reads: the count is exceeded only at the next interval's end.
+    dropped_after = factor * interval * (count + 1) or None
+    return (("ClientAliveInterval", str(interval)), ("ClientAliveCountMax", str(count))), dropped_after
+
+
+def _idle(times: Union[Policy, Entry]) -> Directives:
+    """Return the directives against idle sessions; 0 exempts, and is what sshd takes for none.
+
+    Measured: `session:*` ends each shell, command and subsystem by itself on 9.2 to 10.6, where `session` ends none
+    before 10.6 and `none` in a Match block refuses logins. `global` ends connections of which only silent forwards are
+    left, from 9.7 on; it does nothing before. A connection with nothing left is what UnusedConnectionTimeout ends.
+    """
+    if times.idle_timeout is None:
+        return ()
+    return (
+        ("ChannelTimeout", "session:*={0} global={0}".format(times.idle_timeout)),
+        ("UnusedConnectionTimeout", str(times.idle_timeout)),
+    )
 
 
 def _choose(timeout: int, factor: int) -> Tuple[int, int]:

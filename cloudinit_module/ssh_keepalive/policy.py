@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The policy that a section of user-data asks for."""
 
+import contextlib
 import difflib
+import ipaddress
 import json
 import os
 import re
 import reprlib
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
+
+Path = Tuple[Union[str, int], ...]
 
 KEY = "ssh_keepalive"
 SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "ssh-keepalive.schema.json")
@@ -15,42 +19,70 @@ SCHEMA_FILE = os.path.join(os.path.dirname(__file__), "ssh-keepalive.schema.json
 DEFAULT_UNRESPONSIVE_TIMEOUT = 180
 DEFAULT_CLIENT_ALIVE_COUNT_MAX = 3
 
+# What a match entry may go by: Match's own criteria, sshd_config(5).
+CRITERIA = ("user", "group", "address")
+# The value of an idle_timeout that ends nobody
+NEVER = "none"
+_TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", "idle_timeout")
+
 # sshd_config(5), TIME FORMATS
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
+class Entry(NamedTuple):
+    """State other times for some connections: those whose user, group or address fits a pattern; times as in Policy."""
+
+    criterion: str
+    patterns: Tuple[str, ...]
+    unresponsive_timeout: Optional[int] = None
+    client_alive_interval: Optional[int] = None
+    client_alive_count_max: Optional[int] = None
+    idle_timeout: Optional[int] = None
+
+
 class Policy(NamedTuple):
-    """State what a machine is to do; times are in seconds, None leaves sshd's own setting alone."""
+    """State what a machine is to do.
+
+    Times are in seconds; None leaves sshd's own setting alone. An idle_timeout of 0 is `none`: it ends nobody.
+    """
 
     enabled: bool = True
     unresponsive_timeout: Optional[int] = None
     client_alive_interval: Optional[int] = None
     client_alive_count_max: Optional[int] = None
+    idle_timeout: Optional[int] = None
+    idle_fallback: str = "none"
     tcp_keep_alive: Optional[bool] = None
+    match: Tuple[Entry, ...] = ()
 
     def section(self) -> Dict[str, Any]:
         """Return the section of user-data that parses to this policy."""
-        section = {key: value for key, value in self._asdict().items() if value is not None}
-        if self.enabled:
-            del section["enabled"]
-        return section
+        section = {"tcp_keep_alive": self.tcp_keep_alive, "enabled": None if self.enabled else False, **_times(self)}
+        if self.idle_fallback != "none":
+            section["idle_fallback"] = self.idle_fallback
+        if self.match:
+            section["match"] = [
+                {entry.criterion: list(entry.patterns), **_present(_times(entry))} for entry in self.match
+            ]
+        return _present(section)
 
 
 class Problem(NamedTuple):
-    """Say what is wrong at one place of the section."""
+    """Say what is wrong at one place of the section; a path has keys, and positions in lists."""
 
-    path: Tuple[str, ...]
+    path: Path
     message: str
 
     def __str__(self) -> str:
-        return "{}: {}".format(".".join(self.path), self.message)
+        place = "".join("[{}]".format(part) if isinstance(part, int) else "." + part for part in self.path)
+        return "{}: {}".format(place[1:], self.message)
 
 
 class PolicyError(ValueError):
     """Refuse a section; `problems` holds every reason, sorted by path."""
 
     def __init__(self, problems: List[Problem]) -> None:
-        self.problems = sorted(problems)
+        self.problems = sorted(problems, key=lambda problem: [(isinstance(part, str), part) for part in problem.path])
         # One plain string: cloud-init status shows repr(exception).
         super().__init__("; ".join(map(str, self.problems)))
 
@@ -65,16 +97,13 @@ def parse(section: Any) -> Optional[Policy]:
     schema = load_schema()
     if isinstance(section, bool):
         section = {"enabled": section}
-    properties = schema["properties"][KEY]["properties"]
-    values = section
-    if isinstance(section, dict):
-        values = {key: _plain(value, properties.get(key, {})) for key, value in section.items()}
+    values = _plain(section, schema["properties"][KEY])
     problems = _schema_problems(section, values, schema)
     if isinstance(section, dict):
-        problems += _combination_problems({key: value for key, value in section.items() if value is not None})
+        problems += _combination_problems(_present(section), {problem.path for problem in problems})
     if problems:
         raise PolicyError(problems)
-    return _policy({key: value for key, value in values.items() if value is not None})
+    return _policy(_present(values))
 
 
 def load_schema() -> Dict[str, Any]:
@@ -84,9 +113,26 @@ def load_schema() -> Dict[str, Any]:
         return schema
 
 
+def _present(mapping: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a mapping without what is null, which counts as absent."""
+    return {key: value for key, value in mapping.items() if value is not None}
+
+
+def _times(policy: Union[Policy, Entry]) -> Dict[str, Any]:
+    times = {key: getattr(policy, key) for key in _TIMES}
+    if policy.idle_timeout == 0:
+        times["idle_timeout"] = NEVER
+    return times
+
+
 def _plain(value: Any, subschema: Dict[str, Any]) -> Any:
-    """Return a time as whole seconds and everything else as it is, for the schema to judge."""
-    if isinstance(value, str) and re.search(subschema.get("pattern", "(?!)"), value):
+    """Return times as whole seconds and everything else as it is, for the schema to judge."""
+    if isinstance(value, dict) and "properties" in subschema:
+        return {key: _plain(item, subschema["properties"].get(key, {})) for key, item in value.items()}
+    if isinstance(value, list) and "items" in subschema:
+        return [_plain(item, subschema["items"]) for item in value]
+    is_time = "integer" in subschema.get("type", ()) and "pattern" in subschema
+    if is_time and isinstance(value, str) and value != NEVER and re.search(subschema["pattern"], value):
         return sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall("([0-9]+)([a-zA-Z]?)", value))
     return value
 
@@ -96,32 +142,44 @@ def _policy(values: Dict[str, Any]) -> Policy:
         return Policy(enabled=False)
     if not set(values) - {"enabled"}:
         return Policy(unresponsive_timeout=DEFAULT_UNRESPONSIVE_TIMEOUT)
+    match = tuple(_entry(_present(entry)) for entry in values.pop("match", ()))
+    return Policy(match=match, **_with_defaults(values))
+
+
+def _entry(values: Dict[str, Any]) -> Entry:
+    criterion = next(key for key in CRITERIA if key in values)
+    patterns = values.pop(criterion)
+    return Entry(criterion, (patterns,) if isinstance(patterns, str) else tuple(patterns), **_with_defaults(values))
+
+
+def _with_defaults(values: Dict[str, Any]) -> Dict[str, Any]:
     if "client_alive_interval" in values:
         values.setdefault("client_alive_count_max", DEFAULT_CLIENT_ALIVE_COUNT_MAX)
-    return Policy(**values)
+    if values.get("idle_timeout") == NEVER:
+        values["idle_timeout"] = 0
+    return values
 
 
 def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[Problem]:
     # 0.1 s to import, which nobody pays who only looks at a drop-in.
     from jsonschema import Draft4Validator
 
-    top = schema["properties"][KEY]
     problems = {}
     for error in Draft4Validator(schema).iter_errors({KEY: values}):
+        path = tuple(error.path)
+        given = {KEY: section}
+        for part in path:
+            given = given[part]
         if error.validator == "additionalProperties":
-            for key in set(section) - set(top["properties"]):
-                problems[key] = Problem((KEY, _name(key)), _unknown_key(str(key), top["properties"]))
-        elif len(error.path) == 1:
-            problems[KEY] = Problem((KEY,), _unexpected(section, top))
+            for key in set(given) - set(error.schema["properties"]):
+                place = (*path, _name(key))
+                problems[place] = Problem(place, _unknown_key(str(key), error.schema["properties"], schema))
         else:
-            key = error.path[1]
-            problems[key] = Problem((KEY, key), _not_allowed(key, section[key], top["properties"][key]))
+            problems[path] = Problem(path, _not_allowed(path[-1], given, error.schema))
     return list(problems.values())
 
 
-def _not_allowed(key: str, value: Any, subschema: Dict[str, Any]) -> str:
-    if _is_reserved(subschema):
-        return "{}: not supported by this version, remove it".format(_shown(value))
+def _not_allowed(key: Union[str, int], value: Any, subschema: Dict[str, Any]) -> str:
     message = _unexpected(value, subschema)
     if key == "client_alive_count_max" and value == 0 and value is not False:
         # Commit 69334996a, OpenSSH 8.2
@@ -148,23 +206,19 @@ def _name(key: Any) -> str:
     return str(key) if re.match(r"[\w-]{1,60}$(?!\n)", str(key)) else _shown(key)
 
 
-def _is_reserved(subschema: Dict[str, Any]) -> bool:
-    # Not by "not": cloud-init 24.4 to 25.2 holds user-data against this schema, too, and stops at that word.
-    return bool(subschema["type"] == ["null"])
-
-
-def _unknown_key(key: str, properties: Dict[str, Any]) -> str:
-    squeezed = {_squeeze(name): name for name in properties}
+def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -> str:
     if _squeeze(key).startswith("serveralive"):
         return (
             "unknown key, ServerAlive* belongs to the client (ssh_config), "
             "the server's side is client_alive_interval and client_alive_count_max"
         )
+    if key in schema["properties"][KEY]["properties"]:
+        return "not in match, it holds for the whole machine: put it beside match"
+    squeezed = {_squeeze(name): name for name in properties}
     close = difflib.get_close_matches(_squeeze(key), squeezed, 1)
     if close:
         return "unknown key, did you mean {}?".format(squeezed[close[0]])
-    known = sorted(name for name, subschema in properties.items() if not _is_reserved(subschema))
-    return "unknown key, remove it or use one of {}".format(", ".join(known))
+    return "unknown key, remove it or use one of {}".format(", ".join(sorted(properties)))
 
 
 def _squeeze(key: str) -> str:
@@ -172,7 +226,20 @@ def _squeeze(key: str) -> str:
     return re.sub("[-_ ]", "", key).lower()
 
 
-def _combination_problems(present: Dict[str, Any]) -> List[Problem]:
+def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
+    """Return what a schema that cloud-init can read, too, cannot say; at `wrong` places it has spoken."""
+    problems = _time_problems((KEY,), present)
+    if present.get("idle_fallback") == "tmout" and "idle_timeout" not in present:
+        message = "'tmout': has no effect without idle_timeout: add it, or remove this"
+        problems.append(Problem((KEY, "idle_fallback"), message))
+    entries = present.get("match")
+    for position, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):
+            problems += _entry_problems((KEY, "match", position), _present(entry), wrong)
+    return problems
+
+
+def _time_problems(path: Path, present: Dict[str, Any]) -> List[Problem]:
     pair = [key for key in ("client_alive_interval", "client_alive_count_max") if key in present]
     if "unresponsive_timeout" in present and pair:
         key = "unresponsive_timeout"
@@ -185,4 +252,34 @@ def _combination_problems(present: Dict[str, Any]) -> List[Problem]:
         message = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
     else:
         return []
-    return [Problem((KEY, key), "{}: {}".format(_shown(present[key]), message))]
+    return [Problem((*path, key), "{}: {}".format(_shown(present[key]), message))]
+
+
+def _entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
+    problems = _time_problems(path, present)
+    criteria = [key for key in CRITERIA if key in present]
+    if len(criteria) != 1:
+        given = " and ".join(criteria) or "none"
+        problems.append(Problem(path, "expected one of {}, found {}".format(", ".join(CRITERIA), given)))
+    if not set(_TIMES) & set(present):
+        problems.append(Problem(path, "sets no time: add one of {}, or remove the entry".format(", ".join(_TIMES))))
+    addresses = present.get("address")
+    places: Dict[Path, Any] = {(*path, "address"): addresses}
+    if isinstance(addresses, list):
+        places = {(*path, "address", position): address for position, address in enumerate(addresses)}
+    for place in sorted(set(places) - wrong):
+        if isinstance(places[place], str):
+            problems += [Problem(place, message) for message in _network_problems(places[place])]
+    return problems
+
+
+def _network_problems(address: str) -> List[str]:
+    """Return why sshd would refuse an address or a network that is written like one."""
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            network = ipaddress.ip_network(address, strict=False)
+            return ["{}: has bits beyond its mask, did you mean {}?".format(_shown(address), network)]
+        return ["{}: is no address and no network, correct it".format(_shown(address))]
+    return []

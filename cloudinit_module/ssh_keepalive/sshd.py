@@ -3,16 +3,19 @@
 
 import contextlib
 import fcntl
+import grp
+import ipaddress
 import logging
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import time
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import dropin, openssh
-from .policy import KEY, Policy
+from . import dropin, openssh, tmout
+from .policy import KEY, Entry, Policy
 
 LOG = logging.getLogger(__name__)
 
@@ -22,8 +25,9 @@ _TOTAL_SECONDS = 40.0
 _WAY_BACK_SECONDS = 15.0
 
 # One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
+_NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
 # Complete, because a Match on what is missing makes sshd fail (8.4 to 10.6; to them port 0 is missing, too).
-_NOBODY = "user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=1"
+_CONNECTION = "user={},host=.invalid,addr={},laddr=192.0.2.1,lport=1"
 
 
 class SshdError(Exception):
@@ -31,35 +35,47 @@ class SshdError(Exception):
 
 
 class Report(NamedTuple):
-    """Say what is in force; `dropped_after` is in seconds, None for never."""
+    """Say what is in force; `unproved` are the match entries for which nobody could be asked about."""
 
     file: str
     policy: Policy
     version: Optional[openssh.Version]
-    directives: openssh.Directives
-    dropped_after: Optional[int]
+    expression: Optional[openssh.Expression]
+    unproved: Tuple[str, ...]
     changed: bool
     restarted: bool
 
     def __str__(self) -> str:
-        if not self.policy.enabled:
-            promise = "off, sshd keeps its other settings"
-        elif self.dropped_after is not None:
-            promise = "a client that stopped answering is gone {} s after its last sign of life"
-            promise = promise.format(self.dropped_after)
-        elif "ClientAliveInterval" in dict(self.directives):
-            promise = "sshd drops no silent client"
-        else:
-            promise = "sshd keeps its own setting for silent clients"
-        if self.version:
-            values = ", ".join("{} {}".format(*directive) for directive in self.directives)
-            promise += " ({} on OpenSSH {}.{})".format(values, *self.version)
+        promise = "off, sshd keeps its other settings"
+        if self.expression and self.version:
+            values = ", ".join("{} {}".format(*directive) for directive in self.expression.directives)
+            openssh_version = "OpenSSH {}.{}".format(*self.version)
+            promise = ", ".join(self._promises(self.expression))
+            promise += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
         file = "{} {}".format(self.file, "changed" if self.changed else "unchanged")
         if self.restarted:
             file += ", sshd restarted"
         elif self.changed:
             file += ", sshd reads it when it starts"
-        return "{}: {}; {}".format(KEY, promise, file)
+        return "; ".join(("{}: {}".format(KEY, promise), *self.unproved, file))
+
+    def _promises(self, expression: openssh.Expression) -> Iterator[str]:
+        if expression.dropped_after is not None:
+            yield "a client that stopped answering is gone {} s after its last sign of life".format(
+                expression.dropped_after
+            )
+        elif "ClientAliveInterval" in dict(expression.directives):
+            yield "sshd drops no silent client"
+        else:
+            yield "sshd keeps its own setting for silent clients"
+        if expression.tmout:
+            yield "a shell that waits at its prompt ends after {} s".format(expression.tmout)
+        elif self.policy.idle_timeout:
+            yield "a session without traffic ends after {} s".format(self.policy.idle_timeout)
+        elif self.policy.idle_timeout == 0:
+            yield "no idle session is ended"
+        if expression.blocks:
+            yield "other times for those whom match names"
 
 
 class _Answer(NamedTuple):
@@ -81,6 +97,7 @@ class Sshd:
         services: Tuple[str, ...] = ("ssh", "sshd"),
         ssh: str = "/etc/ssh",
         vendor_ssh: str = "/usr/etc/ssh",
+        profile: str = "/etc/profile.d",
         run: str = "/run",
         path: str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
     ) -> None:
@@ -89,6 +106,7 @@ class Sshd:
         self.main = vendor_main if os.path.exists(vendor_main) and not os.path.exists(etc_main) else etc_main
         self.folder = os.path.join(ssh, "sshd_config.d")
         self.file = os.path.join(self.folder, dropin.NAME)
+        self.tmout_file = os.path.join(profile, tmout.NAME)
         self._services = services
         self._run_folder = run
         self._path = path
@@ -105,30 +123,57 @@ class Sshd:
             raise SshdError("sshd -V names no OpenSSH version: {}".format(answer.last_words()))
         return version
 
-    def prove(self, directives: openssh.Directives, main: Optional[str] = None) -> None:
-        """Ask sshd whether it keeps directives with its own (or another) main file; raise SshdError if not."""
-        answer = self._effective(main)
+    def knows(self, keyword: str, value: str) -> bool:
+        """Ask sshd whether it knows a keyword."""
+        answer = self._run("sshd", "-t", "-f", os.devnull, "-o", "{}={}".format(keyword, value))
+        return "Bad configuration option" not in answer.err
+
+    def prove(self, expression: openssh.Expression, main: Optional[str] = None) -> Tuple[str, ...]:
+        """Ask sshd whether it keeps an expression with its own (or another) main file; raise SshdError if not.
+
+        It is asked for one whom no entry fits, and for one whom each fits. Return the entries where nobody does.
+        """
+        unproved = []
+        self._prove_for(_NOBODY, expression, main)
+        for position, (entry, _) in enumerate(expression.blocks):
+            connection = _somebody(entry)
+            if connection:
+                self._prove_for(connection, expression, main)
+            else:
+                who = "{} {}".format(entry.criterion, ",".join(entry.patterns))
+                unproved.append("match[{}] is not proved, nobody of {} is known here yet".format(position, who))
+        return tuple(unproved)
+
+    def _prove_for(self, connection: openssh.Connection, expression: openssh.Expression, main: Optional[str]) -> None:
+        answer = self._effective(connection, main)
         if answer.code != 0:
             raise SshdError("sshd refuses its configuration: {}".format(answer.last_words()))
-        wrong = dropin.mismatches(directives, answer.out)
+        wrong = dropin.mismatches(openssh.wanted(expression, connection), answer.out)
         if wrong:
-            trace = self._effective(main, "-ddd").err
-            raise SshdError("; ".join(self._explain(mismatch, trace) for mismatch in wrong))
+            trace = self._effective(connection, main, "-ddd").err
+            raise SshdError("; ".join(self._explain(mismatch, connection, trace) for mismatch in wrong))
 
-    def _explain(self, mismatch: dropin.Mismatch, trace: str) -> str:
+    def _explain(self, mismatch: dropin.Mismatch, connection: openssh.Connection, trace: str) -> str:
         keyword, wanted, reported = mismatch
+        who = "" if connection == _NOBODY else " for user {} from {}".format(connection.user, connection.address)
         if reported is None:
-            return "sshd -T does not report {}, {} is wanted".format(keyword, wanted)
-        said = "{} is {} where {} is wanted".format(keyword, reported, wanted)
+            return "sshd -T does not report {}, {} is wanted{}".format(keyword, wanted, who)
+        said = "{} is {} where {} is wanted{}".format(keyword, reported, wanted, who)
         place = dropin.winner(keyword, trace, self.main)
+        if place and place.rpartition(":")[0] in (self.file, self._aside(self.file, "new")):
+            # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
+            return "{}: sshd takes no Match from {}, put 'Match all' on the last line of {}".format(
+                said, self.file, self.main
+            )
         if place:
             return "{}: {} sets it and wins, remove that line".format(said, place)
         include = "Include {}/*.conf".format(self.folder)
         return "{}: {} does not read {}, put '{}' on its first line".format(said, self.main, self.file, include)
 
-    def _effective(self, main: Optional[str], *options: str) -> _Answer:
+    def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> _Answer:
         self._make_privilege_separation_folder()
-        arguments = ["-T", "-C", _NOBODY, *options, *(["-f", main] if main else [])]
+        who = _CONNECTION.format(connection.user, connection.address)
+        arguments = ["-T", "-C", who, *options, *(["-f", main] if main else [])]
         answer = self._run("sshd", *self._host_key, *arguments)
         if answer.code != 0 and "no hostkeys available" in answer.err and not self._host_key:
             self._make_host_key()
@@ -144,16 +189,16 @@ class Sshd:
 
     def _make_host_key(self) -> None:
         """Make a key for asking alone, where the machine has none yet; sshd answers nothing without one."""
-        key = self._aside("key")
+        key = self._aside(self.file, "key")
         # ECDSA is what FIPS mode allows too
         answer = self._run("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key)
         if answer.code != 0:
             raise SshdError("no host keys, and none can be made: {}".format(answer.last_words()))
         self._host_key = ["-h", key]
 
-    def _aside(self, purpose: str) -> str:
-        """Return the name of a file that no Include reads (a dot file), on the file system of the drop-in."""
-        return "{}/.{}.{}".format(self.folder, dropin.NAME, purpose)
+    def _aside(self, file: str, purpose: str) -> str:
+        """Return the name of a file that nobody reads (a dot file), on the same file system."""
+        return "{}/.{}.{}".format(*os.path.split(file), purpose)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
@@ -192,63 +237,72 @@ class Sshd:
 
     def _tidy(self) -> bool:
         found = False
-        for purpose in ("new", "key", "key.pub", "old", "main"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._aside(purpose))
-                found = True
+        for file in (self.file, self.tmout_file):
+            for purpose in ("new", "key", "key.pub", "old", "main"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._aside(file, purpose))
+                    found = True
         return found
 
-    def text(self) -> Optional[str]:
-        """Return the text of the drop-in, None without one."""
+    def text(self, file: str) -> Optional[str]:
+        """Return the text of a file, None without one."""
         try:
-            with open(self.file, encoding="utf-8", errors="replace") as stream:
+            with open(file, encoding="utf-8", errors="replace") as stream:
                 return stream.read()
         except FileNotFoundError:
             return None
 
-    def prove_candidate(self, text: str, directives: openssh.Directives) -> None:
-        """Write a text aside and have sshd read it before everything else that it reads."""
-        self._write(self._aside("new"), text)
-        self._write(self._aside("main"), "Include {}\nInclude {}\n".format(self._aside("new"), self.main))
-        self.prove(directives, self._aside("main"))
+    def prepare(self, texts: Mapping[str, Optional[str]]) -> None:
+        """Write the texts of files aside."""
+        for file, text in texts.items():
+            if text is not None:
+                # Other drop-ins are root's alone, but every shell reads the profile.
+                self._write(self._aside(file, "new"), text, 0o600 if file == self.file else 0o644)
+
+    def candidate(self) -> str:
+        """Return a main file that has sshd read the prepared drop-in before everything else that it reads."""
+        main = self._aside(self.file, "main")
+        self._write(main, "Include {}\nInclude {}\n".format(self._aside(self.file, "new"), self.main), 0o600)
+        return main
 
     @contextlib.contextmanager
-    def landed(self, text: Optional[str]) -> Iterator[None]:
-        """Put what was written aside (None: nothing) in the drop-in's place; put the old one back if the body fails.
+    def landed(self, file: str, text: Optional[str]) -> Iterator[None]:
+        """Put a prepared text (None: nothing) in a file's place; put the old one back if the body fails.
 
         Both are one step: whoever looks, and whenever we are killed, finds the old text or the new one, whole.
         """
-        old = None
-        if os.path.lexists(self.file):
+        old = self._aside(file, "old") if os.path.lexists(file) else None
+        if old:
             # A second name for the old file needs no space on the disk, and comes back whole by a rename.
-            old = self._aside("old")
-            os.link(self.file, old, follow_symlinks=False)
+            os.link(file, old, follow_symlinks=False)
         try:
             if text is not None:
-                os.rename(self._aside("new"), self.file)
+                os.rename(self._aside(file, "new"), file)
+                self._sync_folder(file)
             elif old:
-                os.unlink(self.file)
-            self._sync_folder()
+                os.unlink(file)
+                self._sync_folder(file)
             yield
         except BaseException:
             if old:
-                os.rename(old, self.file)
-            else:
+                os.rename(old, file)
+                self._sync_folder(file)
+            elif text is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.file)
-            self._sync_folder()
+                    os.unlink(file)
+                self._sync_folder(file)
             raise
 
-    def _write(self, file: str, text: str) -> None:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def _write(self, file: str, text: str, mode: int) -> None:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with open(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(descriptor, 0o600)
+            os.fchmod(descriptor, mode)
             stream.write(text)
             stream.flush()
             os.fsync(descriptor)
 
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
+    def _sync_folder(self, file: str) -> None:
+        descriptor = os.open(os.path.dirname(file), os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -338,10 +392,49 @@ class Sshd:
         return _Answer(process.returncode, out, err)
 
 
+def _somebody(entry: Entry) -> Optional[openssh.Connection]:
+    """Return a connection that an entry fits, None if nobody is known whom it does."""
+    if entry.criterion == "address":
+        return _NOBODY._replace(address=str(ipaddress.ip_network(entry.patterns[0]).network_address))
+    if entry.criterion == "user":
+        # sshd compares names, there need be no such user.
+        users = [entry.patterns[0].replace("*", "").replace("?", "x") or _NOBODY.user]
+    else:
+        users = [user for group in _groups_named(entry.patterns) for user in _members(group)]
+    connections = (_NOBODY._replace(user=user, groups=_groups_of(user)) for user in users)
+    return next((connection for connection in connections if openssh.fits(entry, connection)), None)
+
+
+def _groups_named(patterns: Tuple[str, ...]) -> Iterator[grp.struct_group]:
+    for pattern in patterns:
+        # By its name first: a directory may know groups that it does not list.
+        with contextlib.suppress(KeyError):
+            yield grp.getgrnam(pattern)
+    yield from grp.getgrall()
+
+
+def _members(group: grp.struct_group) -> Iterator[str]:
+    yield from group.gr_mem
+    yield from (user.pw_name for user in pwd.getpwall() if user.pw_gid == group.gr_gid)
+
+
+def _groups_of(user: str) -> Tuple[str, ...]:
+    try:
+        numbers = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    except KeyError:
+        return ()
+    names = []
+    for number in numbers:
+        with contextlib.suppress(KeyError):
+            names.append(grp.getgrgid(number).gr_name)
+    return tuple(names)
+
+
 def apply(policy: Policy, sshd: Sshd) -> Report:
     """Have sshd keep a policy, and return what is in force.
 
-    Raise SshdError if it cannot; the drop-in is then as it was, and sshd runs if it did.
+    Raise PolicyError if this sshd cannot keep it, and SshdError if it does not; all files are then as they were, and
+    sshd runs if it did.
     """
     try:
         return _keep(policy, sshd) if policy.enabled else _remove(policy, sshd)
@@ -352,9 +445,9 @@ def apply(policy: Policy, sshd: Sshd) -> Report:
 def reapply(sshd: Sshd) -> Optional[Report]:
     """Express the policy of the drop-in for the sshd that is here now, as after an upgrade; None without a drop-in.
 
-    Raise SshdError if that cannot be done.
+    Raise PolicyError or SshdError if that cannot be done.
     """
-    text = sshd.text()
+    text = sshd.text(sshd.file)
     if text is None:
         return None
     policy = dropin.read_policy(text)
@@ -367,38 +460,48 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
     version = sshd.version()
     if not openssh.has(version, "reads-drop-ins"):
         raise SshdError("OpenSSH {}.{} reads no drop-ins, it takes 8.2 or later".format(*version))
-    directives, dropped_after = openssh.express(policy, version)
-    text = dropin.render(policy, directives)
+    channel_timeout = sshd.knows("ChannelTimeout", "session:*=60") if policy.idle_timeout is not None else None
+    expression = openssh.express(policy, version, channel_timeout)
+    profile = tmout.render(expression.tmout) if expression.tmout else None
+    texts: Dict[str, Optional[str]] = {sshd.file: dropin.render(policy, expression), sshd.tmout_file: profile}
     restarted = False
     with sshd.alone() as unfinished:
-        changed = unfinished or text != sshd.text()
-        if changed:
-            sshd.prove_candidate(text, directives)
-            restarted = _land(text, directives, sshd)
-        else:
-            sshd.prove(directives)
-    return Report(sshd.file, policy, version, directives, dropped_after, changed, restarted)
+        texts = {file: text for file, text in texts.items() if unfinished or text != sshd.text(file)}
+        sshd.prepare(texts)
+        if sshd.file in texts:
+            sshd.prove(expression, sshd.candidate())
+        unproved, restarted = _land(texts, expression, sshd)
+    return Report(sshd.file, policy, version, expression, unproved, bool(texts), restarted)
 
 
 def _remove(policy: Policy, sshd: Sshd) -> Report:
     changed = restarted = False
     if os.path.isdir(sshd.folder):
         with sshd.alone() as unfinished:
-            changed = unfinished or sshd.text() is not None
-            if changed:
-                restarted = _land(None, (), sshd)
-    return Report(sshd.file, policy, None, (), None, changed, restarted)
+            files = (sshd.file, sshd.tmout_file)
+            texts = {file: None for file in files if unfinished or sshd.text(file) is not None}
+            changed = bool(texts)
+            _, restarted = _land(texts, None, sshd)
+    return Report(sshd.file, policy, None, None, (), changed, restarted)
 
 
-def _land(text: Optional[str], directives: openssh.Directives, sshd: Sshd) -> bool:
-    """Put a text in place, prove it and restart an sshd that runs, or put all back; return whether it restarted."""
+def _land(
+    texts: Mapping[str, Optional[str]], expression: Optional[openssh.Expression], sshd: Sshd
+) -> Tuple[Tuple[str, ...], bool]:
+    """Put texts in place, prove them and restart an sshd that runs and had others, or put all back.
+
+    Return what is not proved, and whether sshd was restarted.
+    """
     restarting = None
+    unproved: Tuple[str, ...] = ()
     try:
-        with sshd.landed(text):
+        with contextlib.ExitStack() as stack:
+            for file, text in texts.items():
+                stack.enter_context(sshd.landed(file, text))
             # Asked after landing: one that starts from here on reads the new text by itself.
-            service = sshd.running()
-            if service or text is not None:
-                sshd.prove(directives)
+            service = sshd.running() if sshd.file in texts else None
+            if expression or service:
+                unproved = sshd.prove(expression or openssh.Expression((), None))
             if service:
                 restarting = service
                 sshd.restart(service)
@@ -407,4 +510,4 @@ def _land(text: Optional[str], directives: openssh.Directives, sshd: Sshd) -> bo
             raise
         state = sshd.revive(restarting)
         raise SshdError("{}; the old configuration is back, sshd is {}".format(error, state)) from error
-    return restarting is not None
+    return unproved, restarting is not None

@@ -9,10 +9,20 @@ from ssh_keepalive.sshd import Sshd
 
 # Reads what it is told to like a real one as far as the tests need: Include, first value wins, one Match pass.
 SSHD = """\
-import glob, sys
+import fnmatch, glob, ipaddress, sys
 arguments = sys.argv[1:]
+version = "OpenSSH_8.4p1 Debian-5"
 if "-V" in arguments:
-    sys.exit("unknown option -- V\\nOpenSSH_8.4p1 Debian-5, OpenSSL 1.1.1w  11 Sep 2023")
+    sys.exit("unknown option -- V\\n" + version + ", OpenSSL 1.1.1w  11 Sep 2023")
+if "-t" in arguments:
+    sys.exit("command-line: line 0: Bad configuration option: ChannelTimeout" if "OpenSSH_8" in version else 0)
+who = dict(part.split("=") for part in arguments[arguments.index("-C") + 1].split(","))
+def fits(criterion, patterns=""):
+    if criterion == "Address":
+        address = ipaddress.ip_address(who["addr"])
+        return any(address in ipaddress.ip_network(network) for network in patterns.split(","))
+    name = {{"User": who["user"], "Group": "root" if who["user"] == "root" else ""}}.get(criterion, "")
+    return criterion == "all" or any(fnmatch.fnmatch(name, pattern) for pattern in patterns.split(","))
 main = arguments[arguments.index("-f") + 1] if "-f" in arguments else "{ssh}/sshd_config"
 values, debug = {{}}, "-ddd" in arguments
 def read(name, shown, matching):
@@ -25,13 +35,13 @@ def read(name, shown, matching):
             for file in sorted(glob.glob(words[1])):
                 read(file, file, matching)
         elif words[0] == "Match":
-            active = matching and words[1] == "all"
+            active = matching and fits(*words[1:])
         elif words[0] == "Broken":
             sys.exit("%s: line %d: Bad configuration option: Broken" % (name, number))
         elif active:
             if debug:
                 print("debug3: %s:%d setting %s" % (shown, number, " ".join(words)), file=sys.stderr)
-            found.setdefault(words[0].lower(), words[1])
+            found.setdefault(words[0].lower(), " ".join(words[1:]))
 found = {{"clientaliveinterval": "0", "clientalivecountmax": "3", "tcpkeepalive": "yes"}}
 defaults, found = found, {{}}
 read(main, main, False)
@@ -68,6 +78,8 @@ class FakeMachine:
         self.main = self.ssh / "sshd_config"
         self.main.write_text("Include {}/sshd_config.d/*.conf\nUsePAM yes\n".format(self.ssh))
         self.file = self.ssh / "sshd_config.d/00-ssh-keepalive.conf"
+        self.profile = root / "etc/profile.d"
+        self.profile.mkdir()
         self.calls_file = root / "calls"
         self.fake("sshd", SSHD)
         self.fake("systemctl", SYSTEMCTL)
@@ -86,6 +98,7 @@ class FakeMachine:
         settings = {
             "ssh": str(self.ssh),
             "vendor_ssh": str(self.root / "usr/etc/ssh"),
+            "profile": str(self.profile),
             "run": str(self.run),
             "path": path,
         }
@@ -97,6 +110,11 @@ class FakeMachine:
         lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
         return [line.split(" ", 1)[1] for line in lines if line.startswith(name + " ")]
 
+    def openssh(self, version):
+        """Have sshd be of another version."""
+        script = (self.bin / "sshd").read_text()
+        (self.bin / "sshd").write_text(script.replace("OpenSSH_8.4p1", "OpenSSH_" + version))
+
     def sshd_is(self, state):
         """Set the state that the fake systemctl reports."""
         (self.run / "sshd.state").write_text(state)
@@ -106,10 +124,10 @@ class FakeMachine:
         return (self.run / "sshd.read").read_text()
 
     def files(self):
-        """Return names, modes and contents of all that belongs to sshd."""
+        """Return names, modes and contents of all in /etc."""
         return {
-            str(file.relative_to(self.ssh)): (stat.S_IMODE(file.lstat().st_mode), file.read_text())
-            for file in self.ssh.glob("**/*")
+            str(file.relative_to(self.root)): (stat.S_IMODE(file.lstat().st_mode), file.read_text())
+            for file in self.root.glob("etc/**/*")
             if file.is_file()
         }
 

@@ -1,17 +1,38 @@
 import pytest
 from ssh_keepalive.dropin import Mismatch, mismatches, read_policy, render, winner
-from ssh_keepalive.policy import Policy
+from ssh_keepalive.openssh import Expression
+from ssh_keepalive.policy import Entry, Policy
 
 WANTED = (("ClientAliveInterval", "45"), ("ClientAliveCountMax", "3"), ("TCPKeepAlive", "no"))
 
 
 def test_the_text_is_a_header_the_policy_and_plain_directives():
     policy = Policy(unresponsive_timeout=180, tcp_keep_alive=False)
-    header, comment, *directives = render(policy, WANTED).splitlines()
+    header, comment, *directives = render(policy, Expression(WANTED, 180)).splitlines()
     assert header.startswith("# Written by cloud-init's cc_ssh_keepalive")
     assert comment == '# policy: {"tcp_keep_alive": false, "unresponsive_timeout": 180}'
-    assert read_policy(render(policy, WANTED)) == policy
+    assert read_policy(render(policy, Expression(WANTED, 180))) == policy
     assert directives == ["ClientAliveInterval 45", "ClientAliveCountMax 3", "TCPKeepAlive no"]
+
+
+def test_blocks_come_after_what_is_for_everybody():
+    entries = (
+        Entry("user", ("alice", "b*"), client_alive_interval=60, client_alive_count_max=3),
+        Entry("address", ("10.0.0.0/8",), idle_timeout=0),
+    )
+    blocks = ((entries[0], WANTED[:2]), (entries[1], (("UnusedConnectionTimeout", "0"),)))
+    text = render(Policy(tcp_keep_alive=False, match=entries), Expression(WANTED[2:], None, blocks))
+    assert text.splitlines()[1:] == [
+        '# policy: {"match": [{"client_alive_count_max": 3, "client_alive_interval": 60, "user": ["alice", "b*"]}, '
+        '{"address": ["10.0.0.0/8"], "idle_timeout": "none"}], "tcp_keep_alive": false}',
+        "TCPKeepAlive no",
+        "Match User alice,b*",
+        "    ClientAliveInterval 45",
+        "    ClientAliveCountMax 3",
+        "Match Address 10.0.0.0/8",
+        "    UnusedConnectionTimeout 0",
+    ]
+    assert read_policy(text) == Policy(tcp_keep_alive=False, match=entries)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +62,12 @@ def test_what_sshd_reports_is_something_else():
         Mismatch("TCPKeepAlive", "no", None),
     ]
     assert mismatches((("TCPKeepAlive", "yes"),), "TCPKeepAlive true\n") == []
+    exempt = (("ChannelTimeout", "session:*=0 global=0"), ("UnusedConnectionTimeout", "0"))
+    assert mismatches(exempt, "channeltimeout session:*=0 global=0\nunusedconnectiontimeout none\n") == []
+    assert mismatches(exempt, "channeltimeout none\nunusedconnectiontimeout 60\n") == [
+        Mismatch("ChannelTimeout", "session:*=0 global=0", "none"),
+        Mismatch("UnusedConnectionTimeout", "0", "60"),
+    ]
 
 
 # As sshd -T -ddd of 8.4 to 10.6 traces it, shortened

@@ -120,7 +120,8 @@ def test_install_twice_is_once_and_uninstall_leaves_nothing(folder):
 
 
 def test_uninstall_takes_away_what_boots_have_left(folder):
-    make(folder, {"etc/ssh/sshd_config.d/50-cloud-init.conf": "", PACKAGES + "/__pycache__/six.cpython-311.pyc": ""})
+    others = {"etc/ssh/sshd_config.d/50-cloud-init.conf": "", "etc/profile.d/gawk.sh": ""}
+    make(folder, {**others, PACKAGES + "/__pycache__/six.cpython-311.pyc": ""})
     before = tree(folder)
     install(Root(str(folder)))
     make(
@@ -130,6 +131,8 @@ def test_uninstall_takes_away_what_boots_have_left(folder):
             PACKAGES + "/ssh_keepalive/__pycache__/policy.cpython-311.pyc": "",
             "etc/ssh/sshd_config.d/00-ssh-keepalive.conf": "",
             "etc/ssh/sshd_config.d/.00-ssh-keepalive.conf.new": "",
+            "etc/profile.d/zz-ssh-keepalive.sh": "",
+            "etc/profile.d/.zz-ssh-keepalive.sh.old": "",
         },
     )
     uninstall(Root(str(folder)))
@@ -447,16 +450,21 @@ def test_cloud_init_clean_takes_the_drop_in_away(folder, root, clean_d):
     drop_ins = folder / "etc/ssh/sshd_config.d"
     ours = ("00-ssh-keepalive.conf", ".00-ssh-keepalive.conf.old", ".00-ssh-keepalive.conf.key.pub")
     make(drop_ins, dict.fromkeys([*ours, "50-cloud-init.conf"], ""))
+    profile = folder / "etc/profile.d"
+    make(profile, dict.fromkeys(["zz-ssh-keepalive.sh", ".zz-ssh-keepalive.sh.new", "gawk.sh"], ""))
     text = (folder / CLEAN).read_text()
-    (folder / CLEAN).write_text(text.replace("/etc/ssh", str(folder / "etc/ssh")))
+    (folder / CLEAN).write_text(text.replace("/etc/", str(folder / "etc") + "/"))
     for _ in ("all are there", "none is there"):
         said = subprocess.run([str(folder / CLEAN)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
         assert said.stdout == b""
         assert os.listdir(str(drop_ins)) == ["50-cloud-init.conf"]
+        assert os.listdir(str(profile)) == ["gawk.sh"]
 
     make(folder, {CLEAN.replace("50-", ".50-") + ".new": "left by a killed install"})
     (drop_ins / "50-cloud-init.conf").unlink()
     drop_ins.rmdir()
+    (profile / "gawk.sh").unlink()
+    profile.rmdir()
     uninstall(root)
     assert tree(folder) == before
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-MODULES = ["policy", "openssh", "dropin", "sshd", "cc_ssh_keepalive", "registration", "image", "cli", "cases"]
+MODULES = ["policy", "openssh", "dropin", "tmout", "sshd", "cc_ssh_keepalive", "registration", "image", "cli", "cases"]
 
 
 def python_3_6():

@@ -1,6 +1,6 @@
 import pytest
-from ssh_keepalive.openssh import Expression, express, has, parse_version
-from ssh_keepalive.policy import Policy
+from ssh_keepalive.openssh import Connection, Expression, express, fits, has, parse_version, wanted
+from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_unresponsive_timeout(timeout, version, pair, dropped_after):
 @pytest.mark.parametrize(("version", "factor"), [((10, 0), 1), ((9, 2), 2)])
 def test_every_unresponsive_timeout_is_kept(version, factor):
     for timeout in range(15, 86401):
-        directives, dropped_after = express(Policy(unresponsive_timeout=timeout), version)
+        directives, dropped_after, _, _ = express(Policy(unresponsive_timeout=timeout), version)
         interval, count = int(directives[0][1]), int(directives[1][1])
         early = timeout - factor * interval * (count + 1)
         assert dropped_after == timeout - early
@@ -76,3 +76,98 @@ def test_off_and_the_kernels_probes():
     )
     assert express(Policy(tcp_keep_alive=True), (10, 0)) == Expression((("TCPKeepAlive", "yes"),), None)
     assert express(Policy(tcp_keep_alive=False), (10, 0)) == Expression((("TCPKeepAlive", "no"),), None)
+
+
+IDLE = (("ChannelTimeout", "session:*=900 global=900"), ("UnusedConnectionTimeout", "900"))
+NEVER = (("ChannelTimeout", "session:*=0 global=0"), ("UnusedConnectionTimeout", "0"))
+PAIR = (("ClientAliveInterval", "60"), ("ClientAliveCountMax", "3"))
+
+
+def problems(policy, version, **options):
+    with pytest.raises(PolicyError) as caught:
+        express(policy, version, **options)
+    return list(map(str, caught.value.problems))
+
+
+@pytest.mark.parametrize("version", [(9, 2), (9, 7), (10, 0), (10, 6)])
+def test_idle_timeout_where_sshd_has_channel_timeout(version):
+    assert express(Policy(idle_timeout=900), version) == Expression(IDLE, None)
+    assert express(Policy(idle_timeout=900, idle_fallback="tmout"), version) == Expression(IDLE, None)
+    assert express(Policy(idle_timeout=0), version) == Expression(NEVER, None)
+
+
+def test_idle_timeout_where_sshd_has_no_channel_timeout():
+    assert problems(Policy(idle_timeout=900), (8, 4)) == [
+        "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
+        "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later"
+    ]
+    assert express(Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4)) == Expression((), None, tmout=900)
+    assert express(Policy(idle_timeout=0), (8, 4)) == Expression((), None)
+
+
+def test_what_sshd_says_of_itself_comes_before_the_table():
+    assert express(Policy(idle_timeout=900), (8, 7), channel_timeout=True) == Expression(IDLE, None)
+    assert "has no ChannelTimeout" in problems(Policy(idle_timeout=900), (9, 9), channel_timeout=False)[0]
+
+
+def test_match_entries_become_blocks():
+    backup, office = (
+        Entry("user", ("backup",), unresponsive_timeout=180),
+        Entry("address", ("10.0.0.0/8",), None, 60, 3),
+    )
+    expression = express(Policy(match=(backup, office)), (9, 2))
+    doubled = (("ClientAliveInterval", "18"), ("ClientAliveCountMax", "4"))
+    assert expression == Expression((), None, ((backup, doubled), (office, PAIR)))
+
+
+def test_idle_timeout_in_match():
+    entries = (Entry("user", ("backup",), idle_timeout=0), Entry("group", ("admins",), None, 60, 3, 900))
+    expression = express(Policy(idle_timeout=3600, match=entries), (10, 5))
+    assert expression.blocks == ((entries[0], NEVER), (entries[1], PAIR + IDLE))
+    assert problems(Policy(idle_timeout=900, match=entries), (8, 4)) == [
+        "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
+        "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
+        "ssh_keepalive.match[0].idle_timeout: none: OpenSSH 8.4 takes no ChannelTimeout in Match: "
+        "remove it, or use OpenSSH 10.5 or later",
+        "ssh_keepalive.match[1].idle_timeout: 900: OpenSSH 8.4 takes no ChannelTimeout in Match: "
+        "remove it, or use OpenSSH 10.5 or later",
+    ]
+    assert len(problems(Policy(match=entries), (10, 4))) == 2
+
+
+@pytest.mark.parametrize(
+    ("criterion", "patterns", "who"),
+    [
+        ("user", ("alice", "b?b*"), {"alice", "bob"}),
+        ("user", ("*",), {"alice", "bob", "carol"}),
+        ("user", ("Alice",), set()),
+        ("group", ("adm*",), {"alice", "carol"}),
+        ("group", ("users", "wheel"), {"alice", "bob"}),
+        ("address", ("10.0.0.0/8",), {"alice"}),
+        ("address", ("2001:db8::/32", "192.0.2.7"), {"bob", "carol"}),
+    ],
+)
+def test_whom_an_entry_fits(criterion, patterns, who):
+    people = [
+        Connection("alice", ("users", "admins"), "10.1.2.3"),
+        Connection("bob", ("wheel",), "2001:db8::1"),
+        Connection("carol", ("adm",), "192.0.2.7"),
+    ]
+    assert {person.user for person in people if fits(Entry(criterion, patterns), person)} == who
+
+
+def test_the_first_entry_that_fits_and_sets_a_time_wins():
+    entries = (
+        Entry("user", ("alice",), unresponsive_timeout=600),
+        Entry("group", ("admins",), unresponsive_timeout=1200, idle_timeout=0),
+    )
+    expression = express(Policy(unresponsive_timeout=180, idle_timeout=900, match=entries), (10, 5))
+
+    def values(user, *groups):
+        found = dict(wanted(expression, Connection(user, groups, "192.0.2.1")))
+        return found["ClientAliveInterval"], found["ClientAliveCountMax"], found["UnusedConnectionTimeout"]
+
+    assert values("alice", "admins") == ("60", "9", "0")
+    assert values("alice") == ("60", "9", "900")
+    assert values("bob", "admins") == ("60", "19", "0")
+    assert values("bob") == ("45", "3", "900")

@@ -32,7 +32,7 @@ def test_the_newest_version_is_the_modules(file, pattern):
         ("postinst", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
         ("postrm", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
         ("postrm", ["    rm -f " + path for path in (image._LIST_FILE, image._CLEAN_FILE)]),
-        ("postrm", ["    rm -f /etc/ssh/sshd_config.d/" + dropin.NAME]),
+        ("postrm", ["    rm -f {}/{}".format(*place) for place in image._WRITTEN]),
         ("triggers", ["interest-noawait " + path for path in (SCHEMA.rpartition("/")[0], image._CLOUD_CFG)]),
         ("postinst", ["drop_in=/etc/ssh/sshd_config.d/" + dropin.NAME]),
     ],

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from ssh_keepalive.policy import Policy, PolicyError, load_schema, parse
+from ssh_keepalive.policy import Entry, Policy, PolicyError, load_schema, parse
 
 PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
 
@@ -27,10 +27,37 @@ PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
         ({"client_alive_interval": "1m", "client_alive_count_max": 3}, PAIR),
         ({"client_alive_interval": 60, "client_alive_count_max": None}, PAIR),
         ({"client_alive_interval": 0}, Policy(client_alive_interval=0, client_alive_count_max=3)),
-        ({"client_alive_interval": 5, "client_alive_count_max": 100}, Policy(True, None, 5, 100)),
+        (
+            {"client_alive_interval": 5, "client_alive_count_max": 100},
+            Policy(client_alive_interval=5, client_alive_count_max=100),
+        ),
         ({"client_alive_interval": 60, "unresponsive_timeout": None}, PAIR),
         ({"client_alive_interval": 60, "idle_timeout": None, "match": None}, PAIR),
         ({"tcp_keep_alive": False}, Policy(tcp_keep_alive=False)),
+        ({"idle_timeout": 60}, Policy(idle_timeout=60)),
+        ({"idle_timeout": "1d"}, Policy(idle_timeout=86400)),
+        ({"idle_timeout": "none"}, Policy(idle_timeout=0)),
+        ({"idle_timeout": "15m", "idle_fallback": "tmout"}, Policy(idle_timeout=900, idle_fallback="tmout")),
+        ({"idle_timeout": "15m", "idle_fallback": "none"}, Policy(idle_timeout=900)),
+        ({"client_alive_interval": 60, "match": []}, PAIR),
+        (
+            {"match": [{"user": "backup", "unresponsive_timeout": "1h", "idle_timeout": "none"}]},
+            Policy(match=(Entry("user", ("backup",), unresponsive_timeout=3600, idle_timeout=0),)),
+        ),
+        (
+            {"match": [{"group": ["adm*", "w?eel"], "user": None, "client_alive_interval": "1m"}]},
+            Policy(match=(Entry("group", ("adm*", "w?eel"), None, 60, 3),)),
+        ),
+        (
+            {"match": [{"address": "10.0.0.0/8", "idle_timeout": 60}, {"address": ["::1"], "idle_timeout": 60}]},
+            Policy(
+                match=(Entry("address", ("10.0.0.0/8",), idle_timeout=60), Entry("address", ("::1",), idle_timeout=60))
+            ),
+        ),
+        (
+            {"match": [{"user": "@dom$+-._*?a0", "idle_timeout": 60}]},
+            Policy(match=(Entry("user", ("@dom$+-._*?a0",), idle_timeout=60),)),
+        ),
     ],
 )
 def test_sections_that_are_accepted(section, policy):
@@ -43,6 +70,13 @@ TIME = "expected a time from 15s to 1d, for example 3m"
 INTERVAL = "expected a time from 5s to 1h, or 0 for off, for example 60"
 COUNT = "expected a whole number from 1 to 100, for example 3"
 SECTION = "expected true, false or a mapping of keys, for example {unresponsive_timeout: 3m}"
+IDLE = "expected a time from 1m to 1d, or none, for example 15m"
+ENTRY = "user: backup, unresponsive_timeout: 1h"
+NO_TIME = (
+    "sets no time: add one of unresponsive_timeout, client_alive_interval, client_alive_count_max, idle_timeout, "
+    "or remove the entry"
+)
+NAMES = "a pattern or a list of them (letters, digits, . _ - @ + $, * for any text, ? for one character), for example "
 PROBLEMS = [
     ("3m", ["ssh_keepalive: '3m': " + SECTION]),
     (5, ["ssh_keepalive: 5: " + SECTION]),
@@ -114,7 +148,7 @@ PROBLEMS = [
         {"line\nline": 1},
         [
             "ssh_keepalive.'line\\nline': unknown key, remove it or use one of client_alive_count_max, "
-            "client_alive_interval, enabled, tcp_keep_alive, unresponsive_timeout"
+            "client_alive_interval, enabled, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
         ],
     ),
     ({"idel_timeout": None}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
@@ -137,16 +171,86 @@ PROBLEMS = [
         {7: 7},
         [
             "ssh_keepalive.7: unknown key, remove it or use one of client_alive_count_max, client_alive_interval, "
-            "enabled, tcp_keep_alive, unresponsive_timeout"
+            "enabled, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
         ],
     ),
-    ({"idle_timeout": "15m"}, ["ssh_keepalive.idle_timeout: '15m': not supported by this version, remove it"]),
-    ({"match": []}, ["ssh_keepalive.match: []: not supported by this version, remove it"]),
+    ({"idle_timeout": 0}, ["ssh_keepalive.idle_timeout: 0: " + IDLE]),
+    ({"idle_timeout": "59s"}, ["ssh_keepalive.idle_timeout: '59s': " + IDLE]),
+    ({"idle_timeout": "none\n"}, ["ssh_keepalive.idle_timeout: 'none\\n': " + IDLE]),
+    ({"idle_timeout": False}, ["ssh_keepalive.idle_timeout: False: " + IDLE]),
+    ({"unresponsive_timeout": "none"}, ["ssh_keepalive.unresponsive_timeout: 'none': " + TIME]),
     (
-        {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": "none"},
+        {"idle_timeout": "15m", "idle_fallback": "logind"},
+        ["ssh_keepalive.idle_fallback: 'logind': expected none or tmout, for example tmout"],
+    ),
+    (
+        {"idle_fallback": "tmout"},
+        ["ssh_keepalive.idle_fallback: 'tmout': has no effect without idle_timeout: add it, or remove this"],
+    ),
+    ({"match": {}}, ["ssh_keepalive.match: {}: expected a list of entries, for example [{" + ENTRY + "}]"]),
+    (
+        {"match": ["backup"]},
+        [
+            "ssh_keepalive.match[0]: 'backup': expected a mapping of user, group or address, and times, "
+            "for example {" + ENTRY + "}"
+        ],
+    ),
+    ({"match": [{"user": "backup"}]}, ["ssh_keepalive.match[0]: " + NO_TIME]),
+    (
+        {"match": [{"unresponsive_timeout": "1h"}]},
+        ["ssh_keepalive.match[0]: expected one of user, group, address, found none"],
+    ),
+    (
+        {"match": [{"user": "a", "group": "b", "unresponsive_timeout": "1h"}]},
+        ["ssh_keepalive.match[0]: expected one of user, group, address, found user and group"],
+    ),
+    (
+        {"match": [{"user": "a", "tcp_keep_alive": True, "usr": "b", "idle_timeout": "1h"}]},
+        [
+            "ssh_keepalive.match[0].tcp_keep_alive: not in match, it holds for the whole machine: put it beside match",
+            "ssh_keepalive.match[0].usr: unknown key, did you mean user?",
+        ],
+    ),
+    (
+        {
+            "match": [{"user": "a", "idle_timeout": 60}] * 10
+            + [{"user": "a", "idle_timeout": 1, "unresponsive_timeout": 1}]
+        },
+        [
+            "ssh_keepalive.match[10].idle_timeout: 1: " + IDLE,
+            "ssh_keepalive.match[10].unresponsive_timeout: 1: " + TIME,
+        ],
+    ),
+    (
+        {"match": [{"user": "a", "client_alive_count_max": 0}]},
+        [
+            "ssh_keepalive.match[0].client_alive_count_max: 0: " + COUNT + " (with 0 OpenSSH up to 8.1 ends a session "
+            "at its first silent interval, and since 8.2 never drops any)",
+            "ssh_keepalive.match[0].client_alive_count_max: 0: has no effect without client_alive_interval: "
+            "add it, or use unresponsive_timeout instead",
+        ],
+    ),
+    (
+        {"match": [{"group": [], "idle_timeout": 60}]},
+        ["ssh_keepalive.match[0].group: []: expected " + NAMES + "admins"],
+    ),
+    (
+        {"match": [{"address": ["10.0.0.1/8", "10.0.0.0/8", "300.0.0.1", "10.*"], "idle_timeout": 60}]},
+        [
+            "ssh_keepalive.match[0].address[0]: '10.0.0.1/8': has bits beyond its mask, did you mean 10.0.0.0/8?",
+            "ssh_keepalive.match[0].address[2]: '300.0.0.1': is no address and no network, correct it",
+            "ssh_keepalive.match[0].address[3]: '10.*': expected an address or a network, for example 10.0.0.0/8",
+        ],
+    ),
+    (
+        {"match": [{"address": "1::2::3", "idle_timeout": 60}]},
+        ["ssh_keepalive.match[0].address: '1::2::3': is no address and no network, correct it"],
+    ),
+    (
+        {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": 7},
         [
             "ssh_keepalive.enabled: 1: expected true or false, for example true",
-            "ssh_keepalive.idle_fallback: 'none': not supported by this version, remove it",
+            "ssh_keepalive.idle_fallback: 7: expected none or tmout, for example tmout",
             "ssh_keepalive.unresponsive_timeout: '1s': " + TIME,
         ],
     ),
@@ -161,10 +265,51 @@ def test_sections_that_are_refused(section, problems):
     assert caught.value.args == ("; ".join(problems),)
 
 
+NOT_PLAIN = [
+    "",
+    " ",
+    "a b",
+    "a\nPermitRootLogin yes",
+    "a,b",
+    "!a",
+    "a#",
+    '"a"',
+    "'a'",
+    "-a",
+    "a\\b",
+    "a=b",
+    "a%b",
+    "a\n",
+]
+NOT_PLAIN += ["[a]", "a{1}", "a" * 65, "a/b", "a;b", "a|b", "`a`", "a\0", "\u00e4"]
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+@pytest.mark.parametrize("criterion", ["user", "group", "address"])
+def test_what_is_no_plain_pattern_is_refused(criterion, name):
+    for value in (name, ["10.0.0.1" if criterion == "address" else "fine", name]):
+        with pytest.raises(PolicyError) as caught:
+            parse({"match": [{criterion: value, "idle_timeout": "1h"}]})
+        (problem,) = caught.value.problems
+        assert problem.path == ("ssh_keepalive", "match", 0, criterion, 1)[: 5 if isinstance(value, list) else 4]
+        assert "\n" not in str(problem)
+
+
+def subschemas(schema):
+    properties = schema["properties"]["ssh_keepalive"]["properties"]
+    return [*properties.items(), *properties["match"]["items"]["properties"].items()]
+
+
 def test_every_key_of_the_schema_is_explained():
-    for subschema in load_schema()["properties"]["ssh_keepalive"]["properties"].values():
+    for _, subschema in subschemas(load_schema()):
         assert subschema["title"]
         assert subschema["description"].endswith(".")
+
+
+def test_a_time_means_the_same_for_some_as_for_everybody():
+    properties = load_schema()["properties"]["ssh_keepalive"]["properties"]
+    for key, subschema in properties["match"]["items"]["properties"].items():
+        assert subschema == properties.get(key, subschema)
 
 
 def test_every_example_of_the_schema_is_accepted():
@@ -173,7 +318,8 @@ def test_every_example_of_the_schema_is_accepted():
         parse(example)
     for key, subschema in section["properties"].items():
         for example in subschema["examples"]:
-            parse({key: example} if key != "client_alive_count_max" else {"client_alive_interval": 60, key: example})
+            needs = {"client_alive_count_max": {"client_alive_interval": 60}, "idle_fallback": {"idle_timeout": 60}}
+            parse({key: example, **needs.get(key, {})})
 
 
 def test_the_schema_is_a_valid_draft_4_schema():

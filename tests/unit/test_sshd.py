@@ -6,7 +6,7 @@ import time
 
 import pytest
 from ssh_keepalive import sshd as sshd_module
-from ssh_keepalive.policy import Policy
+from ssh_keepalive.policy import Entry, Policy, PolicyError
 from ssh_keepalive.sshd import SshdError, apply, reapply
 
 POLICY = Policy(unresponsive_timeout=180)
@@ -325,9 +325,10 @@ def killed_at(step, policy, machine):
     [
         (None, POLICY, TEXT),
         (Policy(client_alive_interval=99, client_alive_count_max=2), POLICY, TEXT),
-        (POLICY, Policy(enabled=False), ""),
+        (POLICY._replace(idle_timeout=900, idle_fallback="tmout"), POLICY, TEXT),
+        (POLICY._replace(idle_timeout=900, idle_fallback="tmout"), Policy(enabled=False), ""),
     ],
-    ids=["first", "change", "removal"],
+    ids=["first", "change", "change-of-both-files", "removal-of-both-files"],
 )
 def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before, after, text):
     step = 0
@@ -342,6 +343,7 @@ def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before
         apply(after, machine.sshd())
         assert machine.sshd_has_read() == text
         assert os.listdir(str(machine.file.parent)) == [machine.file.name] * bool(text)
+        assert os.listdir(str(machine.profile)) == []
         if not died:
             break
         step += 1
@@ -405,8 +407,7 @@ def test_another_openssh_gets_the_same_policy_in_other_numbers(machine):
     apply(POLICY, machine.sshd())
     machine.sshd_is("active")
     assert not reapply(machine.sshd()).changed
-    script = (machine.bin / "sshd").read_text()
-    (machine.bin / "sshd").write_text(script.replace("OpenSSH_8.4p1", "OpenSSH_9.2p1"))
+    machine.openssh("9.2p1")
     report = reapply(machine.sshd())
     assert (report.policy, report.restarted) == (POLICY, True)
     assert "ClientAliveInterval 18\nClientAliveCountMax 4\n" in machine.file.read_text()
@@ -448,3 +449,121 @@ def test_a_running_sshd_is_not_restarted_into_somebody_elses_mistake(machine):
     machine.calls_file.unlink()
     assert "Broken" in refused(machine, Policy(enabled=False))
     assert machine.calls("systemctl") == ["--job-mode=ignore-dependencies is-active ssh"]
+
+
+IDLE = Policy(idle_timeout=900, idle_fallback="tmout")
+
+
+def test_idle_sessions_end_where_this_sshd_knows_how_whatever_its_version_says(machine):
+    machine.openssh("9.9")
+    report = str(apply(IDLE, machine.sshd()))
+    assert machine.calls("sshd")[1] == "-t -f /dev/null -o ChannelTimeout=session:*=60"
+    assert machine.file.read_text().endswith("\nChannelTimeout session:*=900 global=900\nUnusedConnectionTimeout 900\n")
+    assert os.listdir(str(machine.profile)) == []
+    assert report.startswith(
+        "ssh_keepalive: sshd keeps its own setting for silent clients, a session without traffic ends after 900 s "
+        "(ChannelTimeout session:*=900 global=900, UnusedConnectionTimeout 900 on OpenSSH 9.9); "
+    )
+    assert len(machine.calls("sshd")) + len(machine.calls("systemctl")) == 6  # 5 where one service is asked about
+    knows_no_idle = (machine.bin / "sshd").read_text().replace('if "OpenSSH_8" in version', "if True")
+    (machine.bin / "sshd").write_text(knows_no_idle)
+    apply(IDLE, machine.sshd())
+    assert "Timeout 900" not in machine.file.read_text()
+    assert os.listdir(str(machine.profile)) == ["zz-ssh-keepalive.sh"]
+
+
+def test_what_this_sshd_cannot_keep_is_refused(machine):
+    before = machine.files()
+    with pytest.raises(PolicyError) as caught:
+        apply(Policy(idle_timeout=900), machine.sshd())
+    assert str(caught.value).startswith("ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: ")
+    assert machine.files() == before
+
+
+def test_tmout_comes_and_goes_with_the_drop_in(machine):
+    machine.sshd_is("active")
+    report = str(apply(IDLE, machine.sshd()))
+    file = machine.profile / "zz-ssh-keepalive.sh"
+    assert report.startswith(
+        "ssh_keepalive: sshd keeps its own setting for silent clients, "
+        "a shell that waits at its prompt ends after 900 s (OpenSSH 8.4); "
+    )
+    assert "        TMOUT=900\n        readonly TMOUT\n" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert os.listdir(str(machine.profile)) == [file.name]
+
+    file.unlink()
+    machine.calls_file.unlink()
+    report = apply(IDLE, machine.sshd())
+    assert (file.exists(), report.changed, report.restarted) == (True, True, False)
+
+    apply(Policy(idle_timeout=0), machine.sshd())
+    assert not file.exists()
+    apply(IDLE, machine.sshd())
+    machine.openssh("9.2")
+    reapply(machine.sshd())
+    assert not file.exists()
+    machine.openssh("9.2")
+    apply(Policy(enabled=False), machine.sshd())
+    assert os.listdir(str(machine.profile)) == os.listdir(str(machine.file.parent)) == []
+
+
+def test_both_files_come_back_when_sshd_does_not(machine):
+    apply(IDLE._replace(client_alive_interval=99, client_alive_count_max=2), machine.sshd())
+    machine.sshd_is("active")
+    machine.fake("systemctl", DIES_WITH_THE_NEW_TEXT.replace("{after!r}", "'active'"))
+    assert refused(machine, POLICY._replace(idle_timeout=60, idle_fallback="tmout")).endswith("sshd is active")
+    assert refused(machine, POLICY).endswith("sshd is active")
+    assert "TMOUT=900" in (machine.profile / "zz-ssh-keepalive.sh").read_text()
+
+
+def test_where_no_shell_reads_a_profile_nothing_lands(machine):
+    machine.profile.rmdir()
+    assert refused(machine, IDLE) == "/etc/profile.d/.zz-ssh-keepalive.sh.new: No such file or directory"
+
+
+ROOT = Entry("group", ("no-such-group", "r?ot"), None, 60, 3)
+OFFICE = Entry("address", ("10.0.0.0/8",), None, 61, 3)
+BACKUP = Entry("user", ("backup-*",), None, 62, 3)
+
+
+def test_the_proof_asks_for_one_of_each_entry(machine):
+    apply(POLICY._replace(match=(ROOT, OFFICE, BACKUP)), machine.sshd())
+    asked = ["user=.invalid addr=192.0.2.1", "user=root addr=192.0.2.1", "user=.invalid addr=10.0.0.0"]
+    asked.append("user=backup- addr=192.0.2.1")
+    calls = [call.split() for call in machine.calls("sshd") if call.startswith("-T")]
+    assert [" ".join(call[2].split(",")[:3:2]) for call in calls] == asked * 2
+
+
+def test_an_entry_that_another_file_overrides_is_named(machine):
+    (machine.ssh / "sshd_config.d/00-a.conf").write_text("Match User root\nClientAliveInterval 7\n")
+    assert refused(machine, POLICY._replace(match=(ROOT,))) == (
+        "ClientAliveInterval is 7 where 60 is wanted for user root from 192.0.2.1: "
+        "/etc/ssh/sshd_config.d/00-a.conf:2 sets it and wins, remove that line"
+    )
+
+
+def test_an_entry_behind_one_that_fits_the_same_people_has_no_say(machine):
+    everybody = Entry("user", ("*",), None, 60, 3)
+    apply(POLICY._replace(match=(everybody, OFFICE, BACKUP)), machine.sshd())
+    assert machine.file.exists()
+
+
+def test_an_entry_that_fits_nobody_yet_is_told(machine):
+    nobody = Entry("group", ("no-such-group",), None, 60, 3)
+    report = str(apply(POLICY._replace(match=(OFFICE, nobody)), machine.sshd()))
+    assert report.replace(str(machine.root), "") == (
+        "ssh_keepalive: a client that stopped answering is gone 180 s after its last sign of life, other times for those "
+        "whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "match[1] is not proved, nobody of group no-such-group is known here yet; "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
+    )
+
+
+def test_an_sshd_that_skips_match_in_included_files_is_told_how_not_to(machine):
+    script = (machine.bin / "sshd").read_text()
+    (machine.bin / "sshd").write_text(script.replace("active = matching and fits(*words[1:])", "active = False"))
+    assert refused(machine, POLICY._replace(match=(BACKUP,))) == (
+        "ClientAliveInterval is 45 where 62 is wanted for user backup- from 192.0.2.1: sshd takes no Match from "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf, put 'Match all' on the last line of /etc/ssh/sshd_config"
+    )
