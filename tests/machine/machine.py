@@ -40,6 +40,15 @@ RELEASES = {
     )
 }
 
+# Releases whose OpenSSH comes from backports.
+BACKPORTS = {
+    release.suite: release
+    for release in (
+        RELEASES["bookworm"]._replace(suite="bookworm-backports", name="Debian 12 backports", openssh="10.0"),
+        RELEASES["trixie"]._replace(suite="trixie-backports", name="Debian 13 backports", openssh="10.3"),
+    )
+}
+
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "mount", "umount")
 
 MMDEBSTRAP = (
@@ -56,7 +65,14 @@ MMDEBSTRAP = (
     "openssh-server,openssh-client,cloud-init,python3",
 )
 
-# A shell script which mmdebstrap runs on the host, with the new root as $1.
+# Shell scripts which mmdebstrap runs on the host, with the new root as $1.
+BACKPORTED = r"""
+set -e
+cd "$1/etc/apt"
+mkdir -p sources.list.d preferences.d
+echo 'deb http://deb.debian.org/debian {suite} main' >sources.list.d/backports.list
+printf 'Package: openssh-*\nPin: release n={suite}\nPin-Priority: 990\n' >preferences.d/backports
+"""
 CUSTOMIZE = r"""
 set -e
 cd "$1"
@@ -146,7 +162,7 @@ def unavailable() -> str | None:
 
 def base(suite: str) -> Path:
     """Return the root of a freshly installed release, built once and cached; never to be written to."""
-    recipe = "\0".join((suite, *MMDEBSTRAP, CUSTOMIZE))
+    recipe = "\0".join((suite, *_mmdebstrap(suite), CUSTOMIZE))
     folder = _folder("base", suite)
     root = folder / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     if not root.is_dir():
@@ -166,7 +182,7 @@ class Machine:
     ) -> None:
         """Make the root of a machine; with user_data None cloud-init finds no datasource."""
         self.suite = suite
-        self.release = RELEASES[suite]
+        self.release = {**RELEASES, **BACKPORTS}[suite]
         self.name = f"machine-{uuid.uuid4().hex[:12]}"
         self._work = _folder("run") / self.name
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -383,11 +399,17 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _mmdebstrap(suite: str) -> tuple[str, ...]:
+    if suite not in BACKPORTS:
+        return MMDEBSTRAP
+    return (*MMDEBSTRAP, f"--setup-hook={BACKPORTED.format(suite=suite)}")
+
+
 def _build(suite: str, root: Path) -> None:
     fresh = root.with_name(f"new-{root.name}")
     _rmtree(fresh)
     done = subprocess.run(
-        (*MMDEBSTRAP, f"--customize-hook={CUSTOMIZE}", suite, fresh),
+        (*_mmdebstrap(suite), f"--customize-hook={CUSTOMIZE}", suite.partition("-")[0], fresh),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
