@@ -8,7 +8,7 @@ host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setu
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 
-.PHONY: demo test test-all package lint unit machine clean
+.PHONY: demo test test-all measure package lint unit machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
@@ -18,6 +18,10 @@ test: lint unit machine  ## all but what takes long
 
 test-all: host-images test  ## what takes long, too
 	$(BIN)/pytest tests/machine -m slow -s
+
+# OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
+measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, as tables in README.md
+	$(BIN)/python tests/machine/measure.py README.md
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm

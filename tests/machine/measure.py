@@ -111,29 +111,40 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
+def times(results: dict[Server, dict[str, Outcome] | None]) -> list[str]:
+    """Tell when each kind of session ended, and which of them lived everywhere."""
+    rows = {kind: [when(result and result.get(kind)) for result in results.values()] for kind in KINDS}
+    alive = [kind for kind, cells in rows.items() if "lives" in cells and {*cells} <= {"lives", "-"}]
+    ended = [[kind, *cells] for kind, cells in rows.items() if {*cells} - {"lives", "-"}]
+    lines = [*table(["seconds", *(server.title for server in results)], ended), ""] if ended else []
+    return [*lines, f"On every version lives: {'; '.join(alive)}.", ""]
+
+
 def details(outcome: Outcome) -> list[str]:
     """Tell who ended a session, what its user got to see of that, and what has survived it."""
     logged = [text for _, text in outcome.log if re.search("closing after|terminating inactive", text)]
+    # A session's own channel is the first to be closed; what is held open without one ends with the connection.
+    reason = logged[0 if "command" in outcome.ends else -1] if logged else ""
     said = [line.strip() for line in outcome.output.splitlines() if "losed" in line or "logout" in line]
     survivors = [name for name, end in outcome.ends.items() if end is None and name != "sshd"]
     status = "" if outcome.status is None else f"exit {outcome.status}"
     return [
-        re.sub(r" from user .*", "", logged[0]) if logged else "",
+        re.sub(r" from user .*|\.0+", "", reason),
         ", ".join(filter(None, [status, *(f"“{line}”" for line in said[-1:])])),
         ", ".join(survivors),
     ]
 
 
 def report(measured: dict[Configuration, dict[Server, dict[str, Outcome] | None]]) -> str:
+    """Return the tables of all configurations, and how sessions ended under the first of them on the newest server."""
     lines: list[str] = []
     for configuration, results in measured.items():
-        rows = [[kind, *(when(result and result.get(kind)) for result in results.values())] for kind in KINDS]
         lines += [f"**{configuration.title}**; *lives*: still there after {configuration.seconds:.0f} s", ""]
-        lines += [*table(["seconds", *(server.title for server in results)], rows), ""]
+        lines += times(results)
     first = next(iter(measured.values()))
     newest = max(first, key=lambda server: server.version)
     ended = {kind: outcome for kind, outcome in (first[newest] or {}).items() if outcome.ended is not None}
-    lines += [f"How they ended on {newest.title}", ""]
+    lines += [f"**How they ended under the first of these on {newest.title}**", ""]
     lines += table(
         ["", "sshd logs (at VERBOSE)", "the client", "survives"],
         [[kind, *details(outcome)] for kind, outcome in ended.items()],
@@ -141,13 +152,13 @@ def report(measured: dict[Configuration, dict[Server, dict[str, Outcome] | None]
     return "\n".join(lines) + "\n"
 
 
-def write(text: str, file: Path) -> None:
-    """Put a text between the marks of a file."""
-    before, begin, rest = file.read_text().partition(BEGIN)
+def replaced(page: str, text: str) -> str:
+    """Return a page with a text between its marks; raise ValueError without them."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"{file} has no line {BEGIN.strip()} with a line {END.strip()} after it")
-    file.write_text(before + begin + text + end + after)
+        raise ValueError(f"there is no line {BEGIN.strip()} with a line {END.strip()} after it")
+    return before + begin + text + end + after
 
 
 def _version(text: str) -> Version:
@@ -162,6 +173,7 @@ def main() -> int:
     )
     parser.add_argument("file", type=Path, help="has the marks between which the tables belong")
     file = parser.parse_args().file
+    replaced(file.read_text(), "")  # before the minutes that it takes
     reason = unavailable()
     if reason:
         print(reason, file=sys.stderr)
@@ -174,7 +186,7 @@ def main() -> int:
             measured[configuration] = dict(zip(found, pool.map(partial(measure, configuration), found)))
     text = report(measured)
     print(text)
-    write(text, file)
+    file.write_text(replaced(file.read_text(), text))
     return 0
 
 
