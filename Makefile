@@ -10,7 +10,7 @@ host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
 host-peers: HOST_PACKAGES := piuparts
 
-.PHONY: demo test test-all package lint unit machine clean
+.PHONY: demo test test-all measure package lint unit machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
@@ -20,6 +20,10 @@ test: lint unit machine  ## all but what takes long
 
 test-all: host-images host-peers test  ## what takes long, too
 	$(BIN)/pytest tests/machine -m slow -s
+
+# OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
+measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, as tables in README.md
+	$(BIN)/python tests/machine/measure.py README.md
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm

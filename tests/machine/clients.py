@@ -1,58 +1,55 @@
-"""Real ssh clients in a machine, and how long sshd puts up with them."""
+"""An ssh client that can be frozen, and how long sshd puts up with it."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from types import TracebackType
 
-from machine import Machine
+from machine import Machine, MachineError
+from sessions import NAMED, Session, ssh
+
+# For root, the parent of what a session runs is the sshd that serves it.
+CAT = ssh(f"127.0.0.1 'echo sshd is $PPID; {NAMED}; exec cat'")
 
 
-class Client:
-    """An ssh client in a machine, logged in to the machine's own sshd as root, with `cat` at the other end."""
+class Client(Session):
+    """A session, logged in to the machine's own sshd as root, with `cat` at the other end."""
 
     def __init__(self, machine: Machine) -> None:
         """Log in."""
-        self._machine = machine
-        # The parent of what a session runs is the sshd that serves it.
-        self._process = machine.popen("ssh", "localhost", "echo $PPID; exec cat", stdin=-1)
-        self.server = self._process.stdout.readline().strip()
-        if not self.server:
-            raise AssertionError(self._process.stderr.read())
+        super().__init__(machine, CAT)
+        with contextlib.ExitStack() as stack:
+            stack.push(self)
+            self.wait()
+            stack.pop_all()
+        self.begin()
         self.last_sign_of_life = time.monotonic()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
 
     def answers(self) -> bool:
         """Type a line, and tell whether it comes back."""
-        try:
-            self._process.stdin.write("line\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return False
-        came_back = self._process.stdout.readline() == "line\n"
+        before = self.output
+        self.type("line\n")
+        while self.output == before and self.client.poll() is None:
+            time.sleep(0.01)
         self.last_sign_of_life = time.monotonic()
-        return came_back
+        return self.output == f"{before}line\n"
 
     def freeze(self) -> None:
         """Stop the client as a dead machine would: its connection stays, and nothing answers any more."""
         assert self.answers()
-        self._process.send_signal(signal.SIGSTOP)
+        self.client.send_signal(signal.SIGSTOP)
 
     def served(self) -> bool:
         """Tell whether sshd still keeps the session."""
-        return self._machine.run("kill", "-0", self.server, check=False).returncode == 0
+        self.look()
+        return self.ends["sshd"] is None
 
     def seconds_until_dropped(self, timeout: float) -> float:
         """Wait until sshd has ended the session; return the seconds since the client's last sign of life."""
-        wait = f"while kill -0 {self.server} 2>/dev/null; do sleep 0.05; done"
-        self._machine.sh(wait, timeout=timeout)
+        deadline = time.monotonic() + timeout
+        while self.served():
+            if time.monotonic() > deadline:
+                raise MachineError(f"still served after {timeout} s")
+            time.sleep(0.05)
         return time.monotonic() - self.last_sign_of_life

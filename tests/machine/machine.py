@@ -40,6 +40,15 @@ RELEASES = {
     )
 }
 
+# Releases whose OpenSSH comes from backports.
+BACKPORTS = {
+    release.suite: release
+    for release in (
+        RELEASES["bookworm"]._replace(suite="bookworm-backports", name="Debian 12 backports", openssh="10.0"),
+        RELEASES["trixie"]._replace(suite="trixie-backports", name="Debian 13 backports", openssh="10.3"),
+    )
+}
+
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "mount", "umount")
 
 # The packages of each init system; Debian's OpenRC is started by sysvinit's init.
@@ -62,7 +71,14 @@ MMDEBSTRAP = (
     "--include={init},mount,passwd,locales,iproute2,ca-certificates,openssh-server,openssh-client,cloud-init,python3",
 )
 
-# A shell script which mmdebstrap runs on the host, with the new root as $1.
+# Shell scripts which mmdebstrap runs on the host, with the new root as $1.
+BACKPORTED = r"""
+set -e
+cd "$1/etc/apt"
+mkdir -p sources.list.d preferences.d
+echo 'deb http://deb.debian.org/debian {suite} main' >sources.list.d/backports.list
+printf 'Package: openssh-*\nPin: release n={suite}\nPin-Priority: 990\n' >preferences.d/backports
+"""
 CUSTOMIZE = r"""
 set -e
 cd "$1"
@@ -152,7 +168,7 @@ def unavailable() -> str | None:
 
 def base(suite: str, init: str = "systemd") -> Path:
     """Return the root of a freshly installed release, built once and cached; never to be written to."""
-    command = tuple(part.format(init=INITS[init]) for part in MMDEBSTRAP)
+    command = _mmdebstrap(suite, init)
     recipe = "\0".join((suite, *command, CUSTOMIZE))
     folder = _folder("base", suite if init == "systemd" else f"{suite}-{init}")
     root = folder / hashlib.sha256(recipe.encode()).hexdigest()[:12]
@@ -178,7 +194,7 @@ class Machine:
         """Make the root of a machine; with user_data None cloud-init finds no datasource; init is one of INITS."""
         self.suite = suite
         self.init = init
-        self.release = RELEASES[suite]
+        self.release = {**RELEASES, **BACKPORTS}[suite]
         self.name = f"machine-{uuid.uuid4().hex[:12]}"
         self._work = _folder("run") / self.name
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -307,6 +323,10 @@ class Machine:
             start_new_session=True,
         )
 
+    def alive(self, pid: int) -> bool:
+        """Tell whether a process of the machine lives, without starting one that looks."""
+        return os.path.exists(f"/proc/{self._init}/root/proc/{pid}")
+
     def poweroff(self, timeout: float = 60) -> None:
         """Shut the machine down cleanly; its root stays, to be read or booted again; timeout in seconds."""
         if not self.running:
@@ -404,11 +424,16 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _mmdebstrap(suite: str, init: str) -> tuple[str, ...]:
+    command = tuple(part.format(init=INITS[init]) for part in MMDEBSTRAP)
+    return (*command, f"--setup-hook={BACKPORTED.format(suite=suite)}") if suite in BACKPORTS else command
+
+
 def _build(suite: str, root: Path, command: tuple[str, ...]) -> None:
     fresh = root.with_name(f"new-{root.name}")
     _rmtree(fresh)
     done = subprocess.run(
-        (*command, f"--customize-hook={CUSTOMIZE}", suite, fresh),
+        (*command, f"--customize-hook={CUSTOMIZE}", suite.partition("-")[0], fresh),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -100,6 +100,16 @@ def test_signals_reach_the_command(booted: Machine) -> None:
         assert process.returncode == 5
 
 
+def test_tells_whether_a_process_lives(booted: Machine) -> None:
+    with booted.popen("sh", "-c", "echo $$; exec sleep 60") as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert booted.alive(pid)
+        process.terminate()
+        process.communicate(timeout=5)
+    assert not booted.alive(pid)
+
+
 # The last test on the shared machine, since it does not leave it as it was.
 def test_a_second_boot_keeps_the_root_and_takes_a_new_seed(booted: Machine) -> None:
     booted.sh("touch /kept")

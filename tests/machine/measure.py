@@ -1,0 +1,194 @@
+"""Measure what becomes of sessions on every OpenSSH that there is, and write tables of it into a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from machine import BACKPORTS, RELEASES, Machine, base, unavailable
+from sessions import KINDS, Outcome, outcomes, ready
+
+ASKED = 60
+BEGIN, END = "<!-- measured: make measure -->\n", "<!-- /measured -->\n"
+EXEMPTED = "shell of somebody exempted"
+
+Version = tuple[int, int]
+
+
+class Server(NamedTuple):
+    """An OpenSSH server: a release's own, or another build, which takes its place in a machine of that release."""
+
+    name: str
+    version: Version
+    suite: str
+    build: Path | None = None
+
+    @property
+    def title(self) -> str:
+        return "{}.{} {}".format(*self.version, self.name)
+
+
+class Configuration(NamedTuple):
+    title: str
+    seconds: float
+    # What `ready` takes, and the first version that gets it, newest first.
+    policies: tuple[tuple[Version, str], ...]
+
+    def policy(self, version: Version) -> str:
+        return next((policy for first, policy in self.policies if version >= first), "")
+
+
+CONFIGURATIONS = (
+    Configuration(
+        f"`idle_timeout: {ASKED}s`, before 9.2 with `idle_fallback: tmout`",
+        2.2 * ASKED,
+        (
+            ((10, 5), f"{{idle_timeout: {ASKED}, match: [{{user: exempt, idle_timeout: none}}]}}"),
+            ((9, 2), f"{{idle_timeout: {ASKED}}}"),
+            ((0, 0), f"{{idle_timeout: {ASKED}, idle_fallback: tmout}}"),
+        ),
+    ),
+    Configuration(
+        "The articles' `ClientAliveInterval 60` and `ClientAliveCountMax 3`, said to end idle sessions after 180 s",
+        240 + ASKED,
+        (((0, 0), "ClientAliveInterval 60\nClientAliveCountMax 3\n"),),
+    ),
+    Configuration(
+        f"The manual's `ChannelTimeout session={ASKED}`",
+        2.2 * ASKED,
+        (((9, 2), f"ChannelTimeout session={ASKED}\n"),),
+    ),
+)
+
+
+def servers() -> list[Server]:
+    """Return all servers that can be had here, oldest first."""
+    found = []
+    for suite, release in {**RELEASES, **BACKPORTS}.items():
+        base(suite)
+        with Machine(suite) as machine:
+            machine.boot()
+            printed = machine.sh("ssh -V 2>&1").stdout
+        found.append(Server(release.name, _version(printed), suite))
+    builds = os.environ.get("OPENSSH_BUILDS")
+    for build in sorted(Path(builds).iterdir()) if builds else ():
+        found.append(Server("upstream", _version(f"OpenSSH_{build.name}"), "bookworm", build))
+    return sorted(found, key=lambda server: server.version)
+
+
+def measure(configuration: Configuration, server: Server) -> dict[str, Outcome] | None:
+    """Return what becomes of each kind of session, None where the configuration is none for this server."""
+    policy = configuration.policy(server.version)
+    if not policy:
+        return None
+    with ready(server.suite, policy) as machine:
+        if server.build:
+            shutil.copytree(server.build, machine.root, dirs_exist_ok=True)
+            # Upstream's does not tell systemd that it is ready before 9.8.
+            unit = machine.root / "etc/systemd/system/ssh.service.d/upstream.conf"
+            unit.parent.mkdir(parents=True)
+            unit.write_text("[Service]\nType=exec\n")
+        measured = outcomes(machine, configuration.seconds)
+    if "exempt" not in policy:
+        del measured[EXEMPTED]
+    return measured
+
+
+def when(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "-"
+    return "lives" if outcome.ended is None else f"{outcome.ended:.1f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def times(results: dict[Server, dict[str, Outcome] | None]) -> list[str]:
+    """Tell when each kind of session ended, and which of them lived everywhere."""
+    rows = {kind: [when(result and result.get(kind)) for result in results.values()] for kind in KINDS}
+    alive = [kind for kind, cells in rows.items() if "lives" in cells and {*cells} <= {"lives", "-"}]
+    ended = [[kind, *cells] for kind, cells in rows.items() if {*cells} - {"lives", "-"}]
+    lines = [*table(["seconds", *(server.title for server in results)], ended), ""] if ended else []
+    return [*lines, f"On every version lives: {'; '.join(alive)}.", ""]
+
+
+def details(outcome: Outcome) -> list[str]:
+    """Tell who ended a session, what its user got to see of that, and what has survived it."""
+    logged = [text for _, text in outcome.log if re.search("closing after|terminating inactive", text)]
+    # A session's own channel is the first to be closed; what is held open without one ends with the connection.
+    reason = logged[0 if "command" in outcome.ends else -1] if logged else ""
+    said = [line.strip() for line in outcome.output.splitlines() if "losed" in line or "logout" in line]
+    survivors = [name for name, end in outcome.ends.items() if end is None and name != "sshd"]
+    status = "" if outcome.status is None else f"exit {outcome.status}"
+    return [
+        re.sub(r" from user .*|\.0+", "", reason),
+        ", ".join(filter(None, [status, *(f"“{line}”" for line in said[-1:])])),
+        ", ".join(survivors),
+    ]
+
+
+def report(measured: dict[Configuration, dict[Server, dict[str, Outcome] | None]]) -> str:
+    """Return the tables of all configurations, and how sessions ended under the first of them on the newest server."""
+    lines: list[str] = []
+    for configuration, results in measured.items():
+        lines += [f"**{configuration.title}**; *lives*: still there after {configuration.seconds:.0f} s", ""]
+        lines += times(results)
+    first = next(iter(measured.values()))
+    newest = max(first, key=lambda server: server.version)
+    ended = {kind: outcome for kind, outcome in (first[newest] or {}).items() if outcome.ended is not None}
+    lines += [f"**How they ended under the first of these on {newest.title}**", ""]
+    lines += table(
+        ["", "sshd logs (at VERBOSE)", "the client", "survives"],
+        [[kind, *details(outcome)] for kind, outcome in ended.items()],
+    )
+    return "\n".join(lines) + "\n"
+
+
+def replaced(page: str, text: str) -> str:
+    """Return a page with a text between its marks; raise ValueError without them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"there is no line {BEGIN.strip()} with a line {END.strip()} after it")
+    return before + begin + text + end + after
+
+
+def _version(text: str) -> Version:
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", text)
+    assert found, text
+    return int(found[1]), int(found[2])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="OPENSSH_BUILDS names a folder of more: 9.6/usr/sbin/sshd and what belongs to it."
+    )
+    parser.add_argument("file", type=Path, help="has the marks between which the tables belong")
+    file = parser.parse_args().file
+    replaced(file.read_text(), "")  # before the minutes that it takes
+    reason = unavailable()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    found = servers()
+    print("OpenSSH", ", ".join(server.title for server in found), flush=True)
+    measured = {}
+    for configuration in CONFIGURATIONS:
+        with ThreadPoolExecutor(len(found)) as pool:
+            measured[configuration] = dict(zip(found, pool.map(partial(measure, configuration), found)))
+    text = report(measured)
+    print(text)
+    file.write_text(replaced(file.read_text(), text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""When each sshd ends sessions that nobody uses, what their users see, what survives, and that others live."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from machine import RELEASES
+from sessions import KINDS, Outcome, outcomes, ready
+
+ASKED = 60
+
+# What each release's machine gets: a section (YAML), or lines for its sshd.
+POLICIES = dict.fromkeys(RELEASES, f"{{idle_timeout: {ASKED}s}}")
+POLICIES["bullseye"] = f"{{idle_timeout: {ASKED}s, idle_fallback: tmout}}"
+POLICIES["forky"] = f"{{idle_timeout: {ASKED}s, match: [{{user: exempt, idle_timeout: none}}]}}"
+
+# Only TMOUT there; elsewhere sshd ends sessions.
+SHELLS_ONLY = "bullseye"
+BY_SSHD = ("bookworm", "trixie", "forky")
+# Where sshd ends connections that are forwarded, too: from 9.7 on.
+FORWARDED_BY_SSHD = ("trixie", "forky")
+
+USED = (
+    "shell, typing lines",
+    "shell, printing job",
+    "shell, top",
+    "ssh -tt host command, printing",
+    "ssh host command, printing",
+    "sftp, listing",
+    "ssh -N -L, connection busy",
+    "ssh -N -L, the busy connection",
+    "master, one session idle, one busy",
+    "master, the busy one of two",
+    "the busy forward beside it",
+    "editor, its busy connection",
+)
+HALF_TYPED = "shell, typing without Enter"
+EXEMPTED = "shell of somebody exempted"
+PROMPTS = (
+    "shell at its prompt",
+    "master, the idle session",
+    "master, the idle one of two",
+    "shell beside an idle forward",
+    "shell beside a busy forward",
+)
+COMMANDS = (
+    "shell, silent job",
+    "ssh -tt host command, silent",
+    "ssh host command, silent",
+    "sftp, idle",
+    "editor, idle",
+    "editor, busy",
+)
+FORWARDED = ("ssh -N -L, the idle connection", "the idle forward beside it", "editor, its idle connection")
+UNUSED = ("ssh -N", "ssh -N -R, nobody connected", "master, session idle")
+HELD_BY_FORWARDED = "ssh -N -L, connection idle"
+
+
+def use(suite: str) -> dict[str, Outcome]:
+    with ready(suite, POLICIES[suite]) as machine:
+        return outcomes(machine, seconds=2.2 * ASKED)
+
+
+@pytest.fixture(scope="module")
+def every() -> dict[str, dict[str, Outcome]]:
+    """What became of all sessions on all releases, which are used at the same time: it is waiting that takes time."""
+    with ThreadPoolExecutor(len(RELEASES)) as pool:
+        return dict(zip(RELEASES, pool.map(use, RELEASES)))
+
+
+@pytest.fixture
+def outcome(every: dict[str, dict[str, Outcome]], suite: str, name: str) -> Outcome:
+    return every[suite][name]
+
+
+def lives(outcome: Outcome) -> bool:
+    return outcome.ended is None and set(outcome.ends.values()) == {None}
+
+
+def ended_as_asked(outcome: Outcome) -> bool:
+    print(f"asked {ASKED} s, measured {outcome.ended} s")
+    return outcome.ended is not None and abs(outcome.ended - ASKED) <= 0.05 * ASKED
+
+
+def ended_as_unused(outcome: Outcome) -> bool:
+    print(f"asked {ASKED} s, measured {outcome.ended} s")
+    # Its time begins with the last traffic, or from 10.3 on when the last session has ended.
+    return outcome.ended is not None and 0.95 * ASKED <= outcome.ended <= 2.1 * ASKED
+
+
+def logged(outcome: Outcome, text: str) -> bool:
+    return any(line.startswith(text) for _, line in outcome.log)
+
+
+def test_every_kind_is_judged() -> None:
+    assert {*USED, HALF_TYPED, EXEMPTED, *PROMPTS, *COMMANDS, *FORWARDED, *UNUSED, HELD_BY_FORWARDED} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", USED)
+def test_what_is_used_lives(outcome: Outcome) -> None:
+    assert lives(outcome)
+
+
+@pytest.mark.parametrize("name", [*PROMPTS, *COMMANDS])
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_a_session_that_nobody_uses_ends_at_the_asked_time(outcome: Outcome) -> None:
+    assert ended_as_asked(outcome)
+    if "sshd" in outcome.ends:  # the log of a connection is told with the session that opened it
+        assert logged(outcome, f"channel 0: closing after {ASKED}")
+
+
+@pytest.mark.parametrize("name", ["shell at its prompt", "ssh -tt host command, silent", "ssh host command, silent"])
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_the_user_gets_an_exit_status_of_255_and_no_word(outcome: Outcome) -> None:
+    assert outcome.status == 255
+    assert "clos" not in outcome.output
+    assert "time" not in outcome.output
+
+
+@pytest.mark.parametrize("name", ["sftp, idle"])
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_sftp_says_that_it_was_closed_and_waits(outcome: Outcome) -> None:
+    assert outcome.output.rstrip().endswith("Connection closed.")
+    assert outcome.ends["client"] is None
+
+
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_what_a_terminal_holds_dies_and_the_rest_survives(every: dict[str, dict[str, Outcome]], suite: str) -> None:
+    assert every[suite]["shell, silent job"].ends["job"] is not None
+    assert every[suite]["ssh -tt host command, silent"].ends["command"] is not None
+    assert every[suite]["shell at its prompt"].ends["nohup"] is None
+    assert every[suite]["ssh host command, silent"].ends["command"] is None
+
+
+@pytest.mark.parametrize("name", ["shell beside a busy forward", "editor, busy"])
+def test_a_busy_forward_keeps_the_client_whose_session_has_ended(outcome: Outcome) -> None:
+    assert outcome.ends["client"] is None
+    assert outcome.ends["sshd"] is None
+
+
+@pytest.mark.parametrize("name", [HALF_TYPED])
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_typing_counts_without_enter(outcome: Outcome) -> None:
+    assert lives(outcome)
+
+
+@pytest.mark.parametrize("name", UNUSED)
+@pytest.mark.parametrize("suite", BY_SSHD, indirect=True)
+def test_a_connection_without_a_session_ends(outcome: Outcome) -> None:
+    assert ended_as_unused(outcome)
+    assert logged(outcome, "terminating inactive connection from user root ")
+    assert outcome.status == 255
+    assert outcome.output.rstrip().endswith("Connection to 127.0.0.1 closed by remote host.")
+
+
+@pytest.mark.parametrize("name", [*FORWARDED, HELD_BY_FORWARDED])
+def test_an_idle_forward_ends_where_sshd_can(outcome: Outcome, suite: str, name: str) -> None:
+    if suite not in FORWARDED_BY_SSHD:
+        assert lives(outcome)
+    elif name == HELD_BY_FORWARDED:
+        assert ended_as_unused(outcome)
+    else:
+        assert ended_as_asked(outcome)
+
+
+@pytest.mark.parametrize("name", [EXEMPTED])
+def test_somebody_is_exempted_by_match_where_there_is_one(outcome: Outcome, suite: str) -> None:
+    assert lives(outcome) if suite == "forky" else ended_as_asked(outcome)
+
+
+@pytest.mark.parametrize("name", [*PROMPTS, HALF_TYPED])
+@pytest.mark.parametrize("suite", [SHELLS_ONLY], indirect=True)
+def test_tmout_ends_a_shell_at_its_prompt_and_says_so(outcome: Outcome) -> None:
+    assert ended_as_asked(outcome)
+    assert "timed out waiting for input: auto-logout" in outcome.output
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *UNUSED])
+@pytest.mark.parametrize("suite", [SHELLS_ONLY], indirect=True)
+def test_tmout_ends_nothing_else(outcome: Outcome) -> None:
+    assert lives(outcome)
