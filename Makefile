@@ -55,4 +55,4 @@ $(VENV)/installed: setup.py pyproject.toml | host
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache build dist cloudinit_module/*.egg-info
+	rm -rf $(VENV) .cache .hypothesis mutants build dist cloudinit_module/*.egg-info

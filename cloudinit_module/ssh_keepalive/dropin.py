@@ -78,7 +78,7 @@ def read_policy(text: str) -> Optional[Policy]:
         if line.startswith(_POLICY):
             try:
                 return parse(json.loads(line[len(_POLICY) :]))
-            except ValueError:
+            except (ValueError, RecursionError):
                 return None
     return None
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import reprlib
+import sys
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 Path = Tuple[Union[str, int], ...]
@@ -24,6 +25,14 @@ CRITERIA = ("user", "group", "address")
 # The value of an idle_timeout that ends nobody
 NEVER = "none"
 _TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", "idle_timeout")
+
+# Measured: sshd 10.0 starts with a configuration of more than 256 KiB, comments included, and refuses every login. This
+# many take less than half of that.
+_MOST_PATTERNS = 250
+
+# Stands for what no type of the schema allows. jsonschema writes whole values into its messages, for which deep ones
+# raise RecursionError, numbers of more than 4300 digits ValueError, and YAML's aliases may take all memory.
+_UNFIT = object()
 
 # sshd_config(5), TIME FORMATS
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -126,24 +135,28 @@ def _times(policy: Union[Policy, Entry]) -> Dict[str, Any]:
 
 
 def _plain(value: Any, subschema: Dict[str, Any]) -> Any:
-    """Return times as whole seconds and everything else as it is, for the schema to judge."""
+    """Return times as whole seconds, and of everything else as much as the schema judges."""
     if isinstance(value, dict) and "properties" in subschema:
-        return {key: _plain(item, subschema["properties"].get(key, {})) for key, item in value.items()}
+        properties = subschema["properties"]
+        return {_text(key): _plain(item, properties.get(key, {})) for key, item in value.items()}
     if isinstance(value, list) and "items" in subschema:
         return [_plain(item, subschema["items"]) for item in value]
     is_time = "integer" in subschema.get("type", ()) and "pattern" in subschema
     if is_time and isinstance(value, str) and value != NEVER and re.search(subschema["pattern"], value):
         return sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall("([0-9]+)([a-zA-Z]?)", value))
-    return value
+    if value is None or isinstance(value, (bool, float, str)):
+        return value
+    # Beyond all bounds one number is as good as another.
+    return max(-1, min(value, sys.maxsize)) if isinstance(value, int) else _UNFIT
 
 
 def _policy(values: Dict[str, Any]) -> Policy:
     if not values.get("enabled", True):
         return Policy(enabled=False)
-    if not set(values) - {"enabled"}:
-        return Policy(unresponsive_timeout=DEFAULT_UNRESPONSIVE_TIMEOUT)
     match = tuple(_entry(_present(entry)) for entry in values.pop("match", ()))
-    return Policy(match=match, **_with_defaults(values))
+    policy = Policy(match=match, **_with_defaults(values))
+    # No keys, or none that says anything
+    return policy if policy != Policy() else Policy(unresponsive_timeout=DEFAULT_UNRESPONSIVE_TIMEOUT)
 
 
 def _entry(values: Dict[str, Any]) -> Entry:
@@ -173,7 +186,7 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
         if error.validator == "additionalProperties":
             for key in set(given) - set(error.schema["properties"]):
                 place = (*path, _name(key))
-                problems[place] = Problem(place, _unknown_key(str(key), error.schema["properties"], schema))
+                problems[place] = Problem(place, _unknown_key(_text(key), error.schema["properties"], schema))
         else:
             problems[path] = Problem(path, _not_allowed(path[-1], given, error.schema))
     return list(problems.values())
@@ -194,16 +207,27 @@ def _unexpected(value: Any, subschema: Dict[str, Any]) -> str:
     return "{}: expected {}, for example {}".format(_shown(value), subschema["title"], example)
 
 
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python writes no number of more than 4300 digits.
+        return super().repr_int(x, level) if x.bit_length() < 10000 else "a number of {} bits".format(x.bit_length())
+
+
 def _shown(value: Any) -> str:
     """Return a value in one line of bearable length."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 60
-    return short.repr(value)
+    short = _Short()
+    short.maxlevel, short.maxstring, short.maxother = 2, 60, 60
+    shown = short.repr(value)
+    return shown if len(shown) <= 100 else shown[:97] + "..."
+
+
+def _text(key: Any) -> str:
+    return key if isinstance(key, str) else _shown(key)
 
 
 def _name(key: Any) -> str:
     """Return a key as part of a path, as it is unless that would spoil the line."""
-    return str(key) if re.match(r"[\w-]{1,60}$(?!\n)", str(key)) else _shown(key)
+    return key if isinstance(key, str) and re.match(r"[\w-]{1,60}$(?!\n)", key) else _shown(key)
 
 
 def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -> str:
@@ -232,10 +256,21 @@ def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Pro
     if present.get("idle_fallback") == "tmout" and "idle_timeout" not in present:
         message = "'tmout': has no effect without idle_timeout: add it, or remove this"
         problems.append(Problem((KEY, "idle_fallback"), message))
-    entries = present.get("match")
-    for position, entry in enumerate(entries if isinstance(entries, list) else ()):
-        if isinstance(entry, dict):
-            problems += _entry_problems((KEY, "match", position), _present(entry), wrong)
+    match = present.get("match")
+    entries = [
+        (position, _present(entry))
+        for position, entry in enumerate(match if isinstance(match, list) else ())
+        if isinstance(entry, dict)
+    ]
+    for position, entry in entries:
+        problems += _entry_problems((KEY, "match", position), entry, wrong)
+    patterns = [entry[key] for _, entry in entries for key in CRITERIA if key in entry]
+    count = sum(len(pattern) if isinstance(pattern, list) else 1 for pattern in patterns)
+    if count > _MOST_PATTERNS:
+        message = (
+            "names {} users, groups and addresses, more than {} may be too much for sshd: use *, groups or networks"
+        )
+        problems.append(Problem((KEY, "match"), message.format(count, _MOST_PATTERNS)))
     return problems
 
 

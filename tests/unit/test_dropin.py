@@ -47,7 +47,17 @@ def test_blocks_come_after_what_is_for_everybody():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ClientAliveInterval 45\n", "# policy: {\n", '# policy: {"x": 1}\n', "# policy: null\n", "#policy: true\n"],
+    [
+        "",
+        "ClientAliveInterval 45\n",
+        "# policy: {\n",
+        '# policy: {"x": 1}\n',
+        "# policy: null\n",
+        "#policy: true\n",
+        "# policy: " + "[" * 10**6,
+        '# policy: {"idle_timeout": ' + "9" * 5000 + "}\n",
+    ],
+    ids=lambda text: text[:30],
 )
 def test_a_text_that_does_not_say_its_policy(text):
     assert read_policy(text) is None

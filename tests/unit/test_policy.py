@@ -15,6 +15,8 @@ PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
         ({"enabled": True}, Policy(unresponsive_timeout=180)),
         ({"unresponsive_timeout": None}, Policy(unresponsive_timeout=180)),
         ({"idle_timeout": None}, Policy(unresponsive_timeout=180)),
+        ({"match": []}, Policy(unresponsive_timeout=180)),
+        ({"enabled": True, "idle_fallback": "none"}, Policy(unresponsive_timeout=180)),
         (False, Policy(enabled=False)),
         ({"enabled": False, "unresponsive_timeout": "3m"}, Policy(enabled=False)),
         ({"unresponsive_timeout": 15}, Policy(unresponsive_timeout=15)),
@@ -77,6 +79,7 @@ NO_TIME = (
     "or remove the entry"
 )
 NAMES = "a pattern or a list of them (letters, digits, . _ - @ + $, * for any text, ? for one character), for example "
+LISTS = "[['{0}...{1}', '{0}...{1}".format("x" * 27, "x" * 28)[:97] + "..."
 PROBLEMS = [
     ("3m", ["ssh_keepalive: '3m': " + SECTION]),
     (5, ["ssh_keepalive: 5: " + SECTION]),
@@ -247,6 +250,22 @@ PROBLEMS = [
         ["ssh_keepalive.match[0].address: '1::2::3': is no address and no network, correct it"],
     ),
     (
+        {"unresponsive_timeout": 10**5000, "match": [{"user": [-(10**5000)], "idle_timeout": 60}]},
+        [
+            "ssh_keepalive.match[0].user[0]: a number of 16610 bits: expected a pattern (letters, digits, . _ - @ + $, "
+            "* for any text, ? for one character), for example backup",
+            "ssh_keepalive.unresponsive_timeout: a number of 16610 bits: " + TIME,
+        ],
+    ),
+    ({"idle_timeout": [["x" * 60] * 9] * 9}, ["ssh_keepalive.idle_timeout: " + LISTS + ": " + IDLE]),
+    (
+        {"match": [{"user": ["a"] * 150, "idle_timeout": 60}, {"address": ["::1"] * 101, "idle_timeout": 60}]},
+        [
+            "ssh_keepalive.match: names 251 users, groups and addresses, more than 250 may be too much for sshd: "
+            "use *, groups or networks"
+        ],
+    ),
+    (
         {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": 7},
         [
             "ssh_keepalive.enabled: 1: expected true or false, for example true",
@@ -257,7 +276,7 @@ PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("section", "problems"), PROBLEMS, ids=[repr(section)[:60] for section, _ in PROBLEMS])
+@pytest.mark.parametrize(("section", "problems"), PROBLEMS, ids=[problems[0][:60] for _, problems in PROBLEMS])
 def test_sections_that_are_refused(section, problems):
     with pytest.raises(PolicyError) as caught:
         parse(section)
@@ -293,6 +312,16 @@ def test_what_is_no_plain_pattern_is_refused(criterion, name):
         (problem,) = caught.value.problems
         assert problem.path == ("ssh_keepalive", "match", 0, criterion, 1)[: 5 if isinstance(value, list) else 4]
         assert "\n" not in str(problem)
+
+
+def test_what_is_no_address_is_refused_at_once():
+    with pytest.raises(PolicyError):
+        parse({"match": [{"address": ":" * 10**6 + "x", "idle_timeout": "1h"}]})
+
+
+def test_as_many_patterns_as_are_allowed():
+    entries = [{"user": ["a"] * 249, "idle_timeout": 60}, {"address": "::1", "idle_timeout": 60}]
+    assert len(parse({"match": entries}).match) == 2
 
 
 def subschemas(schema):
