@@ -22,8 +22,8 @@ test-all: host-images host-peers test  ## what takes long, too
 	$(BIN)/pytest tests/machine -m slow -s
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
-measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, as tables in README.md
-	$(BIN)/python tests/machine/measure.py README.md
+measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for README.md and docs/
+	$(BIN)/python tests/machine/measure.py README.md docs/sessions.md
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm

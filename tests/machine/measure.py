@@ -1,4 +1,4 @@
-"""Measure what becomes of sessions on every OpenSSH that there is, and write tables of it into a file."""
+"""Measure what becomes of sessions on every OpenSSH that there is, and write tables of it into two files."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ from sessions import KINDS, Outcome, outcomes, ready
 ASKED = 60
 BEGIN, END = "<!-- measured: make measure -->\n", "<!-- /measured -->\n"
 EXEMPTED = "shell of somebody exempted"
+
+# What the summary has, and what it calls it
+SUMMARIZED = {
+    "shell at its prompt": "a shell at its prompt",
+    "shell, silent job": "a shell with a silent job",
+    "ssh host command, silent": "a silent command",
+    "sftp, idle": "an idle sftp",
+    "ssh -N": "`ssh -N`, a ControlMaster",
+    "ssh -N -L, the idle connection": "a connection with a silent forward only",
+    "shell beside a busy forward": "an idle shell beside a busy forward",
+    "the busy forward beside it": "that busy forward",
+    "master, the busy one of two": "what prints or is typed into",
+}
 
 Version = tuple[int, int]
 
@@ -152,6 +165,33 @@ def report(measured: dict[Configuration, dict[Server, dict[str, Outcome] | None]
     return "\n".join(lines) + "\n"
 
 
+def summary(measured: dict[Configuration, dict[Server, dict[str, Outcome] | None]]) -> str:
+    """Return one table: what becomes of the kinds that people ask about, under each configuration."""
+    rows = []
+    for kind, name in SUMMARIZED.items():
+        results = ([(server, found[kind]) for server, found in each.items() if found] for each in measured.values())
+        rows.append([name, *map(in_short, results)])
+    versions = [server.title for server in next(iter(measured.values()))]
+    lines = table(["seconds", *(configuration.title for configuration in measured)], rows)
+    return "\n".join([*lines, "", f"OpenSSH {', '.join(versions)}."]) + "\n"
+
+
+def in_short(outcomes: list[tuple[Server, Outcome]]) -> str:
+    """Return what became of one kind of session, versions in a row that agree taken together."""
+    groups: list[tuple[Server, list[float]]] = []
+    for server, outcome in outcomes:
+        ends = [] if outcome.ended is None else [outcome.ended]
+        if groups and bool(groups[-1][1]) == bool(ends):
+            groups[-1][1].extend(ends)
+        else:
+            groups.append((server, ends))
+    said = []
+    for server, ends in groups:
+        what = "lives" if not ends else f"{min(ends):.0f} to {max(ends):.0f}"
+        said.append(what if server == groups[0][0] else "from {}.{} on ".format(*server.version) + what)
+    return ", ".join(said)
+
+
 def replaced(page: str, text: str) -> str:
     """Return a page with a text between its marks; raise ValueError without them."""
     before, begin, rest = page.partition(BEGIN)
@@ -171,9 +211,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="OPENSSH_BUILDS names a folder of more: 9.6/usr/sbin/sshd and what belongs to it."
     )
-    parser.add_argument("file", type=Path, help="has the marks between which the tables belong")
-    file = parser.parse_args().file
-    replaced(file.read_text(), "")  # before the minutes that it takes
+    parser.add_argument("summary", type=Path, help="has the marks between which the summary belongs")
+    parser.add_argument("tables", type=Path, help="has the marks between which all tables belong")
+    arguments = parser.parse_args()
+    for file in (arguments.summary, arguments.tables):
+        replaced(file.read_text(), "")  # before the minutes that it takes
     reason = unavailable()
     if reason:
         print(reason, file=sys.stderr)
@@ -184,9 +226,9 @@ def main() -> int:
     for configuration in CONFIGURATIONS:
         with ThreadPoolExecutor(len(found)) as pool:
             measured[configuration] = dict(zip(found, pool.map(partial(measure, configuration), found)))
-    text = report(measured)
-    print(text)
-    file.write_text(replaced(file.read_text(), text))
+    for file, text in ((arguments.summary, summary(measured)), (arguments.tables, report(measured))):
+        print(text)
+        file.write_text(replaced(file.read_text(), text))
     return 0
 
 
