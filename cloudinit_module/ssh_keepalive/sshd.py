@@ -16,6 +16,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import dropin, openssh, tmout
 from .policy import KEY, Entry, Policy
+from .trace import complaint
 
 LOG = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ class SshdError(Exception):
     """Say why the machine does not keep the policy; everything is as it was before."""
 
 
+class UnansweredError(SshdError):
+    """Say why sshd cannot be asked."""
+
+
 class Report(NamedTuple):
     """Say what is in force; `unproved` are the match entries for which nobody could be asked about."""
 
@@ -50,7 +55,7 @@ class Report(NamedTuple):
         if self.expression and self.version:
             values = ", ".join("{} {}".format(*directive) for directive in self.expression.directives)
             openssh_version = "OpenSSH {}.{}".format(*self.version)
-            promise = ", ".join(self._promises(self.expression))
+            promise = self.promise()
             promise += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
         file = "{} {}".format(self.file, "changed" if self.changed else "unchanged")
         if self.restarted:
@@ -58,6 +63,10 @@ class Report(NamedTuple):
         elif self.changed:
             file += ", sshd reads it when it starts"
         return "; ".join(("{}: {}".format(KEY, promise), *self.unproved, file))
+
+    def promise(self) -> str:
+        """Return what sshd does, in words."""
+        return ", ".join(self._promises(self.expression)) if self.expression else ""
 
     def _promises(self, expression: openssh.Expression) -> Iterator[str]:
         if expression.dropped_after is not None:
@@ -179,6 +188,22 @@ class Sshd:
             self._make_host_key()
             answer = self._run("sshd", *self._host_key, *arguments)
         return answer
+
+    def ask(self, connection: Mapping[str, str], version: openssh.Version) -> Tuple[str, str]:
+        """Ask sshd about a connection, changing nothing; return the values that it reports, and its trace.
+
+        Raise UnansweredError if it cannot say, and SshdError if it refuses its configuration.
+        """
+        who = ",".join("{}={}".format(*item) for item in sorted(connection.items()))
+        # With -G it wants neither host keys nor /run/sshd.
+        options = ["-G"] if openssh.has(version, "shows-configuration") else []
+        answer = self._run("sshd", *options, "-T", "-ddd", "-C", who)
+        if answer.code != 0:
+            said = answer._replace(err=complaint(answer.err)).last_words()
+            if "privilege separation directory" in said or "no hostkeys available" in said:
+                raise UnansweredError("sshd -T answers once sshd has started: {}".format(said))
+            raise SshdError("sshd refuses its configuration: {}".format(said))
+        return answer.out, answer.err
 
     def _make_privilege_separation_folder(self) -> None:
         """Make what sshd wants to see before its first start, for good: a running sshd refuses logins without it."""
@@ -403,6 +428,9 @@ def _somebody(entry: Entry) -> Optional[openssh.Connection]:
         users = [user for group in _groups_named(entry.patterns) for user in _members(group)]
     connections = (_NOBODY._replace(user=user, groups=_groups_of(user)) for user in users)
     return next((connection for connection in connections if openssh.fits(entry, connection)), None)
+
+
+NOBODY, somebody = _NOBODY, _somebody
 
 
 def _groups_named(patterns: Tuple[str, ...]) -> Iterator[grp.struct_group]:
