@@ -125,7 +125,9 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
         if found.expression is None:
             return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "have sshd answer"),))
         return found._replace(problems=(Problem(str(error), "correct that until sshd -t is silent"),))
-    found = found._replace(deviations=_deviations(expression, answers, sshd), notes=(*unproved, *_unanswered(answers)))
+    found = found._replace(
+        deviations=_deviations(expression, answers, sshd), notes=(*unproved, *_unanswered(answers, expression))
+    )
     found = _held_against_files(found, text, kept, expression, sshd)
     return _held_against_processes(found, answers[0], sshd, proc)
 
@@ -148,11 +150,12 @@ def _answers(questions: List[_Question], version: openssh.Version, sshd: Sshd) -
         questions += [_about(match) for match in new]
 
 
-def _unanswered(answers: List[_Answer]) -> Iterator[str]:
-    """Say which Match lines fitted nobody whom sshd was asked about."""
+def _unanswered(answers: List[_Answer], expression: openssh.Expression) -> Iterator[str]:
+    """Say which Match lines of others fitted nobody whom sshd was asked about."""
+    own = {state.named(entry) for entry, _ in expression.blocks}
     matches = [trace.matches(answer.trace) for answer in answers]
     for match in dict.fromkeys(match for found in matches for match in found):
-        if not any(found.get(match) for found in matches):
+        if match not in own and not any(found.get(match) for found in matches):
             yield "what Match {} changes is not known, since nobody is whom it fits".format(match)
 
 
@@ -274,7 +277,8 @@ def _held_against_processes(found: State, answer: _Answer, sshd: Sshd, proc: str
     unread = None
     if listener:
         unread = next((file for file, time in changes.items() if time > listener.read), None)
-        if unread is None and os.stat(sshd.folder).st_mtime > listener.read + _LANDING_SECONDS:
+        folder_changed = os.stat(sshd.folder).st_mtime if os.path.isdir(sshd.folder) else 0
+        if unread is None and folder_changed > listener.read + _LANDING_SECONDS:
             # A file that is gone has no time of its own.
             unread = sshd.folder
     problems = found.problems

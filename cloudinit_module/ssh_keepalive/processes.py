@@ -112,8 +112,10 @@ def _process(name: str, proc: str, booted: float) -> Optional[_Process]:
         fields = stream.read().rpartition(")")[2].split()
     with open("{}/{}/cmdline".format(proc, name), encoding="utf-8", errors="replace") as stream:
         title = stream.read().replace("\0", " ").strip()
+    with open("{}/{}/status".format(proc, name), encoding="utf-8", errors="replace") as stream:
+        uid = next(int(line.split()[1]) for line in stream if line.startswith("Uid:"))
     began = booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return _Process(int(name), int(fields[1]), os.stat("{}/{}".format(proc, name)).st_uid, title, began)
+    return _Process(int(name), int(fields[1]), uid, title, began)
 
 
 def _namespace(name: str, proc: str) -> Optional[str]:

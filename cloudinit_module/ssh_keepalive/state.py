@@ -82,17 +82,19 @@ class State(NamedTuple):
         if self.expression:
             lines.append("wanted: {}".format(_shown(self.expression.directives)))
             for entry, directives in self.expression.blocks:
-                lines.append("wanted for {}: {}".format(_named(entry), _shown(directives)))
+                lines.append("wanted for {}: {}".format(named(entry), _shown(directives)))
         lines += self._running()
-        if self.unregistered == ():
+        if self.unregistered == () and self.verdict != REGISTERED:
             lines.append("registered: cloud-init runs the module")
         return lines + ["note: {}".format(note) for note in self.notes]
 
     def _origin(self) -> List[str]:
         lines = []
         if self.policy:
-            by = ", ".join(self.request.sources) if self.request and self.is_as_requested else "ssh-keepalive apply, or an earlier instance"
-            lines.append("asked by: {}".format(by))
+            by = ["ssh-keepalive apply", "or an earlier instance"]
+            if self.request and self.is_as_requested:
+                by = list(self.request.sources)
+            lines.append("asked by: {}".format(", ".join(by)))
         if self.request and self.request.section is not None and not self.is_as_requested:
             asked = _section(self.request.section), ", ".join(self.request.sources)
             lines.append("cloud-init's configuration: {} by {}".format(*asked))
@@ -126,7 +128,7 @@ class State(NamedTuple):
             "policy": self.policy.section() if self.policy else None,
             "request": (
                 {
-                    "section": self.request.section,
+                    "section": _plain(self.request.section),
                     "sources": list(self.request.sources),
                     "is_policy": self.is_as_requested,
                 }
@@ -136,7 +138,7 @@ class State(NamedTuple):
             "openssh": "{}.{}".format(*self.version) if self.version else None,
             "wanted": dict(self.expression.directives) if self.expression else None,
             "wanted_in_match": (
-                [{"match": _named(entry), "wanted": dict(found)} for entry, found in self.expression.blocks]
+                [{"match": named(entry), "wanted": dict(found)} for entry, found in self.expression.blocks]
                 if self.expression
                 else None
             ),
@@ -167,7 +169,8 @@ def has_older_settings(session: Session, listener: Optional[Listener], changed: 
     return listener.began < changed and session.began < listener.read
 
 
-def _named(entry: Entry) -> str:
+def named(entry: Entry) -> str:
+    """Return an entry's criterion as its Match line has it."""
     return "{} {}".format(entry.criterion.capitalize(), ",".join(entry.patterns))
 
 
@@ -176,8 +179,14 @@ def _shown(directives: Directives) -> str:
 
 
 def _section(section: Any) -> str:
-    return json.dumps(section, sort_keys=True, default=str)
+    return json.dumps(_plain(section), sort_keys=True)
+
+
+def _plain(section: Any) -> Any:
+    """Return a section, which may hold what YAML knows and JSON does not, such as a date."""
+    return json.loads(json.dumps(section, default=str, skipkeys=True))
 
 
 def _time(seconds: float) -> str:
-    return datetime.datetime.utcfromtimestamp(int(seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -31,8 +31,7 @@ def matches(trace: str) -> Dict[str, bool]:
 
 def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
     """Return the criteria of a Match line in lower case, each with its patterns; sshd_config(5), Match."""
-    words = re.findall(r'"[^"]*"|[^\s=]+', match)
-    words = [word.strip('"') for word in words]
+    words = [word.replace('"', "") for word in re.findall(r'(?:"[^"]*"|[^\s="])+', match)]
     return [(words[i].lower(), tuple(words[i + 1].split(","))) for i in range(0, len(words) - 1, 2)]
 
 

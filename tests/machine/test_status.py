@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import jsonschema
 import pytest
@@ -235,12 +235,12 @@ def test_open_sessions_keep_what_they_had(kept: Machine) -> None:
         for one in older:
             kept.run("kill", str(one["pid"]))
         forward.wait(10)
-        assert not client.answers()
+        until(lambda: not client.answers())
         assert status_json(kept, 0)["older_sessions"] == []
     forward.communicate()
 
 
-def until(condition: Any, timeout: float = 20) -> None:
+def until(condition: Callable[[], bool], timeout: float = 20) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end
