@@ -15,8 +15,6 @@ _LANDING_SECONDS = 15
 
 _REAPPLY = "ssh-keepalive reapply"
 _RESTART = "restart sshd, open sessions survive"
-
-
 # What sshd calls them, for what Match does; sshd(8), -C.
 _ARGUMENTS = {"host": "host", "localaddress": "laddr", "localport": "lport"}
 
@@ -75,7 +73,8 @@ def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], 
     try:
         return (*_unregistered(root), [])
     except image.ImageError as error:
-        return None, [], ["not known whether cloud-init runs the module: {}".format(error)]
+        message = "cloud-init may not run the module: {}".format(error)
+        return None, [Problem(message, "correct that, then ssh-keepalive register")], []
 
 
 def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:

@@ -280,3 +280,16 @@ def test_a_drop_in_without_a_policy(kept, proc):
         "not kept: /etc/ssh/sshd_config.d/00-ssh-keepalive.conf has no policy line that can be read",
         "remedy: ssh-keepalive apply FILE",
     ]
+
+
+def test_a_cloud_init_that_cannot_run_the_module(kept, proc):
+    file = kept.root / "usr/lib/python3/dist-packages/cloudinit/version.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    lines = told(kept, proc, 1)
+    assert lines[:3] == [
+        "not registered: cloud-init may not run the module: "
+        "/etc/cloud/cloud.cfg: not in the image, install cloud-init first",
+        "remedy: correct that, then ssh-keepalive register",
+        'asked: {"unresponsive_timeout": 180}',
+    ]
