@@ -14,6 +14,8 @@ Option = Tuple[str, Dict[str, Any]]
 
 _ROOT: Option = ("--root", {"default": "/", "metavar": "DIR", "help": "the image's root (default: /, this machine)"})
 _FILES: Option = ("file", {"nargs": "+", "metavar": "FILE", "help": "user-data, - for standard input"})
+_FILE: Option = ("file", {"metavar": "FILE", "help": "user-data with ssh_keepalive, - for standard input"})
+_JSON: Option = ("--json", {"action": "store_true", "help": "as JSON, for programs"})
 _FORMAT: Option = ("--format", {"choices": ("text", "json"), "default": "text", "help": "default: text"})
 _CLOUD_INIT: Option = (
     "--with-cloud-init",
@@ -52,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
         (_uninstall, "take everything out of an image again", [_ROOT]),
         (_register, "have an image's cloud-init run the module that is in it, and know its key", [_ROOT]),
         (_unregister, "give an image's cloud-init its own list of modules and schema back", [_ROOT]),
-        (_status, "say whether an upgrade of cloud-init has undone a part of that, exit 1 if so", [_ROOT]),
+        (_status, "say whether this machine keeps its policy, and what is to be done if not", [_JSON, _ROOT]),
+        (_apply, "have this machine keep the policy of a file, as at its first boot", [_FILE]),
         (_reapply, "express this machine's policy anew, after an upgrade of OpenSSH", []),
     ):
         command = commands.add_parser(run.__name__[1:], help=text, description=text)
@@ -163,12 +166,38 @@ def _uninstall(arguments: argparse.Namespace) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from . import image
+    import json
 
-    changed = image.status(image.Root(arguments.root))
-    for path in changed:
-        print("{}: not as it was registered, run ssh-keepalive register".format(path))
-    return 1 if changed else 0
+    from . import image, inspection, sshd
+
+    is_here = image.Root(arguments.root).real("/") == "/"
+    try:
+        found = inspection.inspect(sshd.Sshd()) if is_here else inspection.inspect_image(arguments.root)
+    except (image.ImageError, sshd.SshdError, OSError) as error:
+        found = inspection.unknown(error)
+    print(json.dumps(found.as_json(), indent=2, sort_keys=True) if arguments.json else found)
+    return found.exit_code
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from . import diagnostics, policy, sshd, userdata
+
+    try:
+        content = _content(arguments.file)
+    except OSError as error:
+        print("ssh-keepalive: {}".format(error), file=sys.stderr)
+        return 2
+    shown = "stdin" if arguments.file == "-" else arguments.file
+    remarks = diagnostics.diagnose(content)
+    if diagnostics.has_errors(remarks):
+        sys.stderr.write(diagnostics.as_text(shown, remarks))
+        return 1
+    wanted = policy.parse(userdata.read(content).section)
+    if wanted is None:
+        print("ssh-keepalive: {}: has no {}".format(shown, policy.KEY), file=sys.stderr)
+        return 1
+    print(sshd.apply(wanted, sshd.Sshd()))
+    return 0
 
 
 def _reapply(arguments: argparse.Namespace) -> None:

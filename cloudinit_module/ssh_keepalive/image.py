@@ -222,6 +222,11 @@ def status(root: Root) -> List[str]:
     ]
 
 
+def has_cloud_init(root: Root) -> bool:
+    """Return whether there is a cloud-init in an image."""
+    return bool(_cloud_init_packages(root))
+
+
 def uninstall(root: Root) -> None:
     """Take away everything that install, the module and Python (what it compiled) have put into an image."""
     unregister(root)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What each OpenSSH does, and how a policy is expressed on it."""
 
+import contextlib
 import fnmatch
 import ipaddress
 import re
@@ -23,6 +24,8 @@ _FACTS = {
     "channel-timeout": ((9, 2), None),
     # Before commit caa6d7d19 (10.5) ChannelTimeout in a Match block is ignored, though sshd -T prints it.
     "channel-timeout-in-match": ((10, 5), None),
+    # sshd(8) -G; release notes of 9.3
+    "shows-configuration": ((9, 3), None),
 }
 
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
@@ -81,6 +84,16 @@ def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = 
         directives += (("TCPKeepAlive", "yes" if policy.tcp_keep_alive else "no"),)
     blocks = tuple((entry, _client_alive(entry, version)[0] + _idle(entry)) for entry in policy.match)
     return Expression(directives, dropped_after, blocks, tmout)
+
+
+def variants(policy: Policy) -> List[Expression]:
+    """Return what keeps an enabled policy on each kind of OpenSSH that can."""
+    found = []
+    for version in sorted({bound for bounds in _FACTS.values() for bound in bounds if bound}):
+        for channel_timeout in (False, True):
+            with contextlib.suppress(PolicyError):
+                found.append(express(policy, version, channel_timeout))
+    return found
 
 
 def wanted(expression: Expression, connection: Connection) -> Directives:

@@ -17,6 +17,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from . import dropin, openssh, tmout
 from .policy import KEY, Entry, Policy
+from .trace import complaint
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _WAY_BACK_SECONDS = 15.0
 _PID_FILE_SECONDS = 3.0
 
 # One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
-_NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
+NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
 # Complete, because a Match on what is missing makes sshd fail (8.4 to 10.6; to them port 0 is missing, too).
 _CONNECTION = "user={},host=.invalid,addr={},laddr=192.0.2.1,lport=1"
 
@@ -39,6 +40,10 @@ class SshdError(Exception):
 
 class _NotReadError(SshdError):
     """Say that sshd does not read the drop-in, or not all of it."""
+
+
+class UnansweredError(SshdError):
+    """Say why sshd cannot be asked."""
 
 
 class Report(NamedTuple):
@@ -57,7 +62,7 @@ class Report(NamedTuple):
         if self.expression and self.version:
             values = ", ".join("{} {}".format(*directive) for directive in self.expression.directives)
             openssh_version = "OpenSSH {}.{}".format(*self.version)
-            promise = ", ".join(self._promises(self.expression))
+            promise = self.promise()
             promise += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
         file = "{} {}".format(self.file, "changed" if self.changed else "unchanged")
         if self.restarted:
@@ -65,6 +70,10 @@ class Report(NamedTuple):
         elif self.changed:
             file += ", sshd reads it when it starts"
         return "; ".join(("{}: {}".format(KEY, promise), *self.unproved, file))
+
+    def promise(self) -> str:
+        """Return what sshd does, in words."""
+        return ", ".join(self._promises(self.expression)) if self.expression else ""
 
     def _promises(self, expression: openssh.Expression) -> Iterator[str]:
         if expression.dropped_after is not None:
@@ -149,9 +158,9 @@ class Sshd:
         SshdError if it does not keep it.
         """
         unproved = []
-        self._prove_for(_NOBODY, expression, in_main, main)
+        self._prove_for(NOBODY, expression, in_main, main)
         for position, (entry, _) in enumerate(expression.blocks):
-            connection = _somebody(entry)
+            connection = somebody(entry)
             if connection:
                 self._prove_for(connection, expression, in_main, main)
             else:
@@ -175,7 +184,7 @@ class Sshd:
         # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
         skipped = any(place and place.rpartition(":")[0] in ours for place in winners.values())
         error = _NotReadError if not in_main and (unread or skipped) else SshdError
-        who = "" if connection == _NOBODY else " for user {} from {}".format(connection.user, connection.address)
+        who = "" if connection == NOBODY else " for user {} from {}".format(connection.user, connection.address)
         raise error("; ".join(self._explain(one, who, winners[one.keyword], main, error) for one in wrong))
 
     def _explain(
@@ -206,6 +215,22 @@ class Sshd:
             self._make_host_key()
             answer = self._run("sshd", *self._host_key, *arguments)
         return answer
+
+    def ask(self, connection: Mapping[str, str], version: openssh.Version) -> Tuple[str, str]:
+        """Ask sshd about a connection, changing nothing; return the values that it reports, and its trace.
+
+        Raise UnansweredError if it cannot say, and SshdError if it refuses its configuration.
+        """
+        who = ",".join("{}={}".format(*item) for item in sorted(connection.items()))
+        # With -G it wants neither host keys nor /run/sshd.
+        options = ["-G"] if openssh.has(version, "shows-configuration") else []
+        answer = self._run("sshd", *options, "-T", "-ddd", "-C", who)
+        if answer.code != 0:
+            said = answer._replace(err=complaint(answer.err)).last_words()
+            if "privilege separation directory" in said or "no hostkeys available" in said:
+                raise UnansweredError("sshd -T answers once sshd has started: {}".format(said))
+            raise SshdError("sshd refuses its configuration: {}".format(said))
+        return answer.out, answer.err
 
     def _make_privilege_separation_folder(self) -> None:
         """Make what sshd wants to see before its first start, for good: a running sshd refuses logins without it."""
@@ -273,6 +298,11 @@ class Sshd:
                 return stream.read()
         except FileNotFoundError:
             return None
+
+    def place(self) -> str:
+        """Return the file in which the policy is, or would be if sshd reads drop-ins: the drop-in or the main file."""
+        main = self.text(self.main) or ""
+        return self.main if dropin.without_block(main) != main else self.file
 
     @contextlib.contextmanager
     def prepared(self, texts: Mapping[str, Optional[str]]) -> Iterator[None]:
@@ -462,16 +492,16 @@ class Sshd:
         return _Answer(process.returncode, out, err)
 
 
-def _somebody(entry: Entry) -> Optional[openssh.Connection]:
+def somebody(entry: Entry) -> Optional[openssh.Connection]:
     """Return a connection that an entry fits, None if nobody is known whom it does."""
     if entry.criterion == "address":
-        return _NOBODY._replace(address=str(ipaddress.ip_network(entry.patterns[0]).network_address))
+        return NOBODY._replace(address=str(ipaddress.ip_network(entry.patterns[0]).network_address))
     if entry.criterion == "user":
         # sshd compares names, there need be no such user.
-        users = [entry.patterns[0].replace("*", "").replace("?", "x") or _NOBODY.user]
+        users = [entry.patterns[0].replace("*", "").replace("?", "x") or NOBODY.user]
     else:
         users = [user for group in _groups_named(entry.patterns) for user in _members(group)]
-    connections = (_NOBODY._replace(user=user, groups=_groups_of(user)) for user in users)
+    connections = (NOBODY._replace(user=user, groups=_groups_of(user)) for user in users)
     return next((connection for connection in connections if openssh.fits(entry, connection)), None)
 
 
@@ -526,7 +556,7 @@ def reapply(sshd: Sshd) -> Optional[Report]:
 
     Raise PolicyError or SshdError if that cannot be done.
     """
-    file = sshd.main if _has_block(sshd) else sshd.file
+    file = sshd.place()
     text = sshd.text(file)
     if text is None:
         return None
@@ -534,11 +564,6 @@ def reapply(sshd: Sshd) -> Optional[Report]:
     if policy is None:
         raise SshdError("{}: has no policy line that can be read, run cloud-init's module again".format(file))
     return apply(policy, sshd)
-
-
-def _has_block(sshd: Sshd) -> bool:
-    main = sshd.text(sshd.main) or ""
-    return dropin.without_block(main) != main
 
 
 def _keep(policy: Policy, sshd: Sshd) -> Report:
@@ -549,7 +574,7 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
     channel_timeout = sshd.knows("ChannelTimeout", "session:*=60") if policy.idle_timeout is not None else None
     expression = openssh.express(policy, version, channel_timeout)
     with sshd.alone() as unfinished:
-        if reads_drop_ins and not _has_block(sshd):
+        if reads_drop_ins and sshd.place() == sshd.file:
             try:
                 return _keep_in(sshd.file, policy, version, expression, unfinished, sshd)
             except _NotReadError:
@@ -589,7 +614,7 @@ def _remove(policy: Policy, sshd: Sshd) -> Report:
             texts: Dict[str, Optional[str]] = {
                 file: None for file in files if unfinished or sshd.text(file) is not None
             }
-            if _has_block(sshd):
+            if sshd.place() == sshd.main:
                 texts[sshd.main_file] = dropin.without_block(sshd.text(sshd.main) or "")
             changed = bool(texts)
             with sshd.prepared(texts):

@@ -27,6 +27,8 @@ main = arguments[arguments.index("-f") + 1] if "-f" in arguments else "{ssh}/ssh
 values, debug = {{}}, "-ddd" in arguments
 def read(name, shown, matching):
     active, included = not matching, True
+    if debug and not matching:
+        print("debug2: load_server_config: filename " + name, file=sys.stderr)
     for number, line in enumerate(open(name), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -36,13 +38,16 @@ def read(name, shown, matching):
                 read(file, file, matching)
         elif words[0] == "Match":
             included = active = matching and fits(*words[1:])
+            if debug and matching:
+                print("debug3: checking match for '%s' user x host y" % " ".join(words[1:]), file=sys.stderr)
+                print("debug3: match %sfound" % ("" if active else "not "), file=sys.stderr)
         elif words[0] == "Broken":
             sys.exit("%s: line %d: Bad configuration option: Broken" % (name, number))
         elif active:
             if debug:
                 print("debug3: %s:%d setting %s" % (shown, number, " ".join(words)), file=sys.stderr)
             found.setdefault(words[0].lower(), " ".join(words[1:]))
-found = {{"clientaliveinterval": "0", "clientalivecountmax": "3", "tcpkeepalive": "yes"}}
+found = {{"clientaliveinterval": "0", "clientalivecountmax": "3", "tcpkeepalive": "yes", "PidFile": "{run}/sshd.pid"}}
 defaults, found = found, {{}}
 read(main, main, False)
 globals_, found = found, {{}}

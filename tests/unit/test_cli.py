@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft4Validator
-from ssh_keepalive import __version__, image, sshd
+from ssh_keepalive import __version__, image, inspection, sshd
 from ssh_keepalive.cli import main
 from ssh_keepalive.policy import SCHEMA_FILE, Policy
+from ssh_keepalive.state import State
 from user_data_files import BAD, FILES, GOOD
 
 TOP = Path(__file__).resolve().parents[2]
@@ -95,12 +96,82 @@ def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys)
     )
 
 
-def test_status_says_what_register_would_mend(monkeypatch, capsys, tmp_path):
+def test_status_of_an_image_says_what_register_would_mend(monkeypatch, capsys, tmp_path):
+    root = str(tmp_path)
     monkeypatch.setattr(image, "status", lambda root: [])
-    assert main(["status", "--root", str(tmp_path)]) == 0
+    assert main(["status", "--root", root]) == 0
     monkeypatch.setattr(image, "status", lambda root: ["/etc/x"])
-    assert main(["status", "--root", str(tmp_path)]) == 1
-    assert capsys.readouterr().out == "/etc/x: not as it was registered, run ssh-keepalive register\n"
+    assert main(["status", "--root", root]) == 1
+    assert capsys.readouterr().out == (
+        "registered\n"
+        "not registered: /etc/x is not as it was registered\n"
+        "remedy: ssh-keepalive register --root {}\n".format(root)
+    )
+
+
+def test_status_of_what_is_no_image(capsys, tmp_path):
+    assert main(["status", "--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().out == (
+        "cannot tell: no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first\n"
+        "remedy: correct that, and ask again\n"
+    )
+
+
+def test_status_as_json(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(image, "status", lambda root: ["/etc/x"])
+    assert main(["status", "--json", "--root", str(tmp_path)]) == 1
+    found = json.loads(capsys.readouterr().out)
+    Draft4Validator(json.loads((TOP / "schema/status.schema.json").read_text())).validate(found)
+    assert (found["verdict"], found["unregistered"]) == ("not-registered", ["/etc/x"])
+
+
+def test_status_of_this_machine(monkeypatch, capsys):
+    monkeypatch.setattr(inspection, "inspect", lambda machine: State("nothing-asked"))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "nothing asked\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [("true", Policy(unresponsive_timeout=180)), ("{enabled: false}", Policy(enabled=False))],
+)
+def test_apply_keeps_the_policy_of_a_file(monkeypatch, capsys, tmp_path, text, policy):
+    monkeypatch.setattr(sshd, "apply", lambda policy, machine: "in force: {!r}".format(policy))
+    (tmp_path / "x").write_text("#cloud-config\nssh_keepalive: {}\n".format(text))
+    assert main(["apply", str(tmp_path / "x")]) == 0
+    assert capsys.readouterr().out == "in force: {!r}\n".format(policy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "#cloud-config\nssh_keepalive: 7\n",
+            "{}:2:16: error: ssh_keepalive: 7: expected true, false or a mapping of keys, for example",
+        ),
+        ("#cloud-config\n{}\n", "ssh-keepalive: {}: has no ssh_keepalive\n"),
+        (
+            "ssh_keepalive: true\n",
+            "{}:1:1: error: the first line is not #cloud-config: cloud-init would ignore all of it\n",
+        ),
+        ("#cloud-config\n{", "{}:2:2: error: not YAML: "),
+    ],
+)
+def test_apply_refuses_a_file(done, capsys, tmp_path, text, message):
+    file = tmp_path / "x"
+    file.write_text(text)
+    assert main(["apply", str(file)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(message.replace("{}", str(file)))
+    assert done == []
+
+
+def test_apply_of_a_file_that_is_not_there(done, capsys, tmp_path):
+    assert main(["apply", str(tmp_path / "x")]) == 2
+    said = "ssh-keepalive: [Errno 2] No such file or directory: '{}'\n".format(tmp_path / "x")
+    assert capsys.readouterr().err == said
+    assert done == []
 
 
 @pytest.fixture

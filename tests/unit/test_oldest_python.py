@@ -11,6 +11,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[2]
 MODULES = ["policy", "openssh", "dropin", "tmout", "sshd", "cc_ssh_keepalive", "registration", "image", "cli", "cases"]
 MODULES += ["userdata", "diagnostics", "explanation"]
+MODULES += ["trace", "processes", "instance", "state", "inspection"]
 
 
 def python_3_6():

@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.openssh import Connection, Expression, express, fits, has, parse_version, wanted
+from ssh_keepalive.openssh import Connection, Expression, express, fits, has, parse_version, variants, wanted
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 
@@ -171,3 +171,12 @@ def test_the_first_entry_that_fits_and_sets_a_time_wins():
     assert values("alice") == ("60", "9", "900")
     assert values("bob", "admins") == ("60", "19", "0")
     assert values("bob") == ("45", "3", "900")
+
+
+def test_variants_are_what_other_versions_would_have():
+    policy = Policy(unresponsive_timeout=60, idle_timeout=900, idle_fallback="tmout")
+    expected = {express(policy, version) for version in ((8, 4), (9, 2), (9, 7), (10, 0), (10, 6))}
+    found = variants(policy)
+    assert expected <= set(found)
+    assert variants(policy._replace(idle_fallback="none"))
+    assert all(expression.tmout is None for expression in variants(policy._replace(idle_fallback="none")))

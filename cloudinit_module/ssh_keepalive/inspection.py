@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""An inspection of a machine that changes nothing on it."""
+
+import contextlib
+import os
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from . import dropin, image, instance, openssh, policy, processes, state, tmout, trace
+from .policy import Entry, Policy, PolicyError
+from .sshd import NOBODY, Report, Sshd, SshdError, UnansweredError, somebody
+from .state import Deviation, Problem, State
+
+# What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
+_LANDING_SECONDS = 15
+
+_REAPPLY = "ssh-keepalive reapply"
+_RESTART = "restart sshd, open sessions survive"
+# What sshd calls them, for what Match does; sshd(8), -C.
+_ARGUMENTS = {"host": "host", "localaddress": "laddr", "localport": "lport"}
+
+
+class _Question(NamedTuple):
+    """Ask about a connection, in sshd's words as well; `about` says for whom, "" for all."""
+
+    connection: openssh.Connection
+    arguments: Dict[str, str]
+    about: str
+
+
+class _Answer(NamedTuple):
+    question: _Question
+    values: str
+    trace: str
+
+
+def inspect(sshd: Sshd, root: str = "/", proc: str = "/proc") -> State:
+    """Return the state of this machine."""
+    try:
+        text = sshd.text(sshd.place())
+        request = instance.request(root)
+        unregistered, problems, notes = _registration(root)
+    except PermissionError as error:
+        return State(state.UNKNOWN, (Problem("{}: {}".format(error.filename, error.strerror), "ask as root"),))
+    if text is None:
+        found = State(state.NOTHING_ASKED, request=request, problems=tuple(_not_done(sshd, request)))
+    else:
+        found = _inspect_policy(text, request, sshd, proc)
+    healthy = (state.KEPT, state.NOTHING_ASKED)
+    if found.problems and found.verdict in healthy:
+        found = found._replace(verdict=state.NOT_KEPT)
+    elif problems and found.verdict in healthy:
+        found = found._replace(verdict=state.NOT_REGISTERED)
+    return found._replace(
+        problems=(*found.problems, *problems), notes=(*found.notes, *notes), unregistered=unregistered
+    )
+
+
+def inspect_image(root: str) -> State:
+    """Return the state of an image; raise ImageError if it has no cloud-init that could run the module."""
+    unregistered, problems = _unregistered(root)
+    verdict = state.NOT_REGISTERED if problems else state.REGISTERED
+    return State(verdict, tuple(problems), unregistered=unregistered)
+
+
+def unknown(error: Exception) -> State:
+    """Return the state of what could not be looked at."""
+    return State(state.UNKNOWN, (Problem(str(error), "correct that, and ask again"),))
+
+
+def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], List[str]]:
+    if not image.has_cloud_init(image.Root(root)):
+        return None, [], ["no cloud-init here that would run the module"]
+    try:
+        return (*_unregistered(root), [])
+    except image.ImageError as error:
+        message = "cloud-init may not run the module: {}".format(error)
+        return None, [Problem(message, "correct that, then ssh-keepalive register")], []
+
+
+def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:
+    files = image.status(image.Root(root))
+    remedy = "ssh-keepalive register"
+    if os.path.realpath(root) != "/":
+        remedy += " --root {}".format(root)
+    return tuple(files), [Problem("{} is not as it was registered".format(file), remedy) for file in files]
+
+
+def _not_done(sshd: Sshd, request: instance.Request) -> List[Problem]:
+    """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
+    remedy = "cloud-init status --long says why; correct that, then ssh-keepalive apply FILE"
+    where = ", ".join(request.sources)
+    try:
+        wanted = policy.parse(request.section)
+    except PolicyError as error:
+        return [Problem("{} asks for what is refused: {}".format(where, error), remedy)]
+    if wanted is None or not wanted.enabled:
+        return []
+    return [Problem("{} asks for a policy, and there is no {}".format(where, sshd.file), remedy)]
+
+
+def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str) -> State:
+    found = State(state.KEPT, request=request)
+    kept = dropin.read_policy(text)
+    if kept is None:
+        return found._replace(
+            problems=(
+                Problem("{} has no policy line that can be read".format(sshd.place()), "ssh-keepalive apply FILE"),
+            )
+        )
+    found = found._replace(policy=kept, is_as_requested=_is_asked(request, kept))
+    try:
+        version = sshd.version()
+        found = found._replace(version=version)
+        knows = sshd.knows("ChannelTimeout", "session:*=60") if kept.idle_timeout is not None else None
+        expression = openssh.express(kept, version, knows)
+        promise = Report(sshd.file, kept, version, expression, (), False, False).promise()
+        found = found._replace(expression=expression, promise=promise)
+        questions, unproved = _questions(expression)
+        answers = list(_answers(questions, version, sshd))
+    except UnansweredError as error:
+        return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "start sshd, and ask again"),))
+    except PolicyError as error:
+        remedy = "ssh-keepalive apply FILE, with a policy that it can keep"
+        return found._replace(problems=(Problem(str(error), remedy),))
+    except SshdError as error:
+        if found.expression is None:
+            return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "have sshd answer"),))
+        return found._replace(problems=(Problem(str(error), "correct that until sshd -t is silent"),))
+    found = found._replace(
+        deviations=_deviations(expression, answers, sshd), notes=(*unproved, *_unanswered(answers, expression))
+    )
+    found = _held_against_files(found, text, kept, expression, sshd)
+    return _held_against_processes(found, answers[0], sshd, proc)
+
+
+def _is_asked(request: instance.Request, kept: Policy) -> bool:
+    try:
+        return policy.parse(request.section) == kept
+    except PolicyError:
+        return False
+
+
+def _answers(questions: List[_Question], version: openssh.Version, sshd: Sshd) -> Iterator[_Answer]:
+    """Ask questions, and one about each Match line that sshd has come across meanwhile."""
+    known: Set[str] = set()
+    for question in questions:
+        answer = _Answer(question, *sshd.ask(question.arguments, version))
+        yield answer
+        new = [match for match in trace.matches(answer.trace) if match not in known]
+        known.update(new)
+        questions += [_about(match) for match in new]
+
+
+def _unanswered(answers: List[_Answer], expression: openssh.Expression) -> Iterator[str]:
+    """Say which Match lines of others fitted nobody whom sshd was asked about."""
+    own = {state.named(entry) for entry, _ in expression.blocks}
+    matches = [trace.matches(answer.trace) for answer in answers]
+    for match in dict.fromkeys(match for found in matches for match in found):
+        if match not in own and not any(found.get(match) for found in matches):
+            yield "what Match {} changes is not known, since nobody is whom it fits".format(match)
+
+
+def _deviations(expression: openssh.Expression, answers: List[_Answer], sshd: Sshd) -> Tuple[Deviation, ...]:
+    found: Dict[Tuple[dropin.Mismatch, Optional[str]], Deviation] = {}
+    for question, values, told in answers:
+        for mismatch in dropin.mismatches(openssh.wanted(expression, question.connection), values):
+            place = dropin.winner(mismatch.keyword, told, sshd.main)
+            found.setdefault((mismatch, place), Deviation(*mismatch, question.about, place))
+    return tuple(found.values())
+
+
+def _held_against_files(found: State, text: str, kept: Policy, expression: openssh.Expression, sshd: Sshd) -> State:
+    """Hold what sshd said, and what is in the files, against what the policy is in them."""
+    flaw = _flaw(text, kept, expression, sshd)
+    # What the drop-in sets itself, or would.
+    own = [one for one in found.deviations if _is_own(one.set_by, text, sshd)]
+    problems = [_explained(one) for one in found.deviations if one not in own]
+    notes = found.notes
+    if own:
+        problems[:0] = [_explained_by(flaw, one, sshd) for one in own]
+    elif flaw and problems:
+        problems.insert(0, Problem(flaw, _REAPPLY))
+    elif flaw:
+        notes += ("{}, but sshd has the wanted values".format(flaw),)
+    if sshd.text(sshd.tmout_file) != (tmout.render(expression.tmout) if expression.tmout else None):
+        problems.append(Problem("{} is not as it was written".format(sshd.tmout_file), _REAPPLY))
+    return found._replace(problems=tuple(problems), notes=notes)
+
+
+def _is_own(place: Optional[str], text: str, sshd: Sshd) -> bool:
+    if place is None:
+        return True
+    file, _, line = place.rpartition(":")
+    return file == sshd.place() and (file == sshd.file or int(line) <= dropin.lines_before(text))
+
+
+def _flaw(text: str, kept: Policy, expression: openssh.Expression, sshd: Sshd) -> str:
+    """Return what is wrong with the text of the drop-in or of the main file with our blocks, "" for nothing."""
+    place = sshd.place()
+
+    def written(wanted: openssh.Expression) -> str:
+        return dropin.with_block(text, kept, wanted) if place == sshd.main else dropin.render(kept, wanted)
+
+    if text == written(expression):
+        return ""
+    if any(text == written(other) for other in openssh.variants(kept)):
+        return "{} is written for another OpenSSH".format(place)
+    return "{} was changed by hand".format(place)
+
+
+def _explained_by(flaw: str, deviation: Deviation, sshd: Sshd) -> Problem:
+    """Return why a value is not the one that the drop-in is to set."""
+    message = _message(deviation)
+    if deviation.reported is None:
+        return Problem(message, "use an OpenSSH that does")
+    if flaw:
+        return Problem("{}: {}".format(message, flaw), _REAPPLY)
+    if deviation.set_by is None:
+        remedy = "put 'Include {}/*.conf' on its first line, and restart sshd".format(sshd.folder)
+        return Problem("{}: {} does not read {}".format(message, sshd.main, sshd.file), remedy)
+    # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
+    remedy = "put 'Match all' on the last line of {}, and restart sshd".format(sshd.main)
+    return Problem("{}: sshd takes no Match from {}".format(message, sshd.file), remedy)
+
+
+def _explained(deviation: Deviation) -> Problem:
+    """Return what a value that somebody else sets means."""
+    message = "{}: {} sets it and wins".format(_message(deviation), deviation.set_by)
+    if deviation.connections:
+        return Problem(message, "remove that line and restart sshd, or name whom it is for in ssh_keepalive.match")
+    return Problem(message, "remove that line and restart sshd")
+
+
+def _message(deviation: Deviation) -> str:
+    keyword, wanted, reported, connections, _ = deviation
+    if reported is None:
+        return "sshd -T does not report {}, {} is wanted{}".format(keyword, wanted, connections)
+    return "{} is {} where {} is wanted{}".format(keyword, reported, wanted, connections)
+
+
+def _questions(expression: openssh.Expression) -> Tuple[List[_Question], List[str]]:
+    """Return questions about nobody and about one of each entry, and which entries nobody fits."""
+    questions = [_Question(NOBODY, _arguments(NOBODY), "")]
+    unproved = []
+    for position, (entry, _) in enumerate(expression.blocks):
+        connection = somebody(entry)
+        if connection:
+            who = " for user {} from {}".format(connection.user, connection.address)
+            questions.append(_Question(connection, _arguments(connection), who))
+        else:
+            who = "{} {}".format(entry.criterion, ",".join(entry.patterns))
+            unproved.append("match[{}] is not proved, nobody of {} is known here yet".format(position, who))
+    return questions, unproved
+
+
+def _arguments(connection: openssh.Connection) -> Dict[str, str]:
+    return {
+        "user": connection.user,
+        "host": ".invalid",
+        "addr": connection.address,
+        "laddr": "192.0.2.1",
+        "lport": "1",
+    }
+
+
+def _about(match: str) -> _Question:
+    """Return a question about somebody whom a Match line fits, as far as such a one is known."""
+    connection = NOBODY
+    others = {}
+    for criterion, patterns in trace.criteria(match):
+        positive = tuple(pattern for pattern in patterns if not pattern.startswith("!"))
+        if criterion in policy.CRITERIA and positive:
+            with contextlib.suppress(ValueError):
+                fitting = somebody(Entry(criterion, positive))
+                if fitting and criterion == "address":
+                    connection = connection._replace(address=fitting.address)
+                elif fitting:
+                    connection = connection._replace(user=fitting.user, groups=fitting.groups)
+        elif criterion in _ARGUMENTS and positive:
+            others[_ARGUMENTS[criterion]] = positive[0].replace("*", "1").replace("?", "1").split("/")[0]
+    return _Question(connection, {**_arguments(connection), **others}, " for Match {}".format(match))
+
+
+def _held_against_processes(found: State, answer: _Answer, sshd: Sshd, proc: str) -> State:
+    """Hold the times at which files changed against those at which sshd has read them and sessions began."""
+    reported = dict(line.partition(" ")[::2] for line in answer.values.splitlines())
+    pid_file = {keyword.lower(): value for keyword, value in reported.items()}.get("pidfile")
+    listener = processes.listener(pid_file, proc)
+    changes = {file: os.stat(file).st_ctime for file in trace.files(answer.trace)}
+    unread = None
+    if listener:
+        unread = next((file for file, time in changes.items() if time > listener.read), None)
+        folder_changed = os.stat(sshd.folder).st_mtime if os.path.isdir(sshd.folder) else 0
+        if unread is None and folder_changed > listener.read + _LANDING_SECONDS:
+            # A file that is gone has no time of its own.
+            unread = sshd.folder
+    problems = found.problems
+    # What else is to be done ends with a restart.
+    if unread and not problems:
+        problems += (Problem("sshd has not read {} since it changed".format(unread), _RESTART),)
+    changed = max(changes.values(), default=0.0)
+    older = tuple(
+        session
+        for session in processes.sessions(proc)
+        if state.has_older_settings(session, listener, changed, bool(unread))
+    )
+    return found._replace(
+        problems=problems, listener=listener, unread=unread, older_sessions=older, was_sshd_looked_for=True
+    )

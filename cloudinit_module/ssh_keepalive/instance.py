@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""What cloud-init's configuration asks of this machine, and where it says so."""
+
+import os
+from typing import Any, Dict, Iterator, NamedTuple, Tuple
+
+from .policy import KEY
+
+# What stands later wins, key by key: cloudinit/stages.py, _initialize_config and fetch_base_config. Of user-data and
+# vendor-data these are what cloud-init has made of all their parts.
+_IMAGE = ("etc/cloud/cloud.cfg", "etc/cloud/cloud.cfg.d")
+_INSTANCE = (
+    ("vendor-data", "var/lib/cloud/instance/vendor-cloud-config.txt"),
+    ("vendor-data2", "var/lib/cloud/instance/vendor2-cloud-config.txt"),
+    ("user-data", "var/lib/cloud/instance/cloud-config.txt"),
+)
+
+
+class Request(NamedTuple):
+    """Hold the section that the module gets, and who has a say in it, who says it last being the first."""
+
+    section: Any
+    sources: Tuple[str, ...]
+
+
+def request(root: str = "/") -> Request:
+    """Return what is asked of a machine; OSError if that cannot be read, as by anybody but root."""
+    section: Any = None
+    sources: Tuple[str, ...] = ()
+    for source, file in _files(root):
+        config = _load(file)
+        if KEY not in config:
+            continue
+        is_merged = isinstance(section, dict) and isinstance(config[KEY], dict)
+        section = {**section, **config[KEY]} if is_merged else config[KEY]
+        sources = (source, *sources) if is_merged else (source,)
+    return Request(section, sources)
+
+
+def _files(root: str) -> Iterator[Tuple[str, str]]:
+    main, folder = (os.path.join(root, path) for path in _IMAGE)
+    yield main, main
+    if os.path.isdir(folder):
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(".cfg"):
+                yield os.path.join(folder, name), os.path.join(folder, name)
+    for source, path in _INSTANCE:
+        yield source, os.path.join(root, path)
+
+
+def _load(file: str) -> Dict[str, Any]:
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read()
+    except FileNotFoundError:
+        return {}
+    if KEY.encode() not in content:
+        # Most do not have it, and PyYAML takes its time.
+        return {}
+    import yaml
+
+    try:
+        config = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        # cloud-init ignores it, too.
+        return {}
+    return config if isinstance(config, dict) else {}

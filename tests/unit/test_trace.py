@@ -1,0 +1,56 @@
+import pytest
+from ssh_keepalive import trace
+
+# What OpenSSH 8.4 and 10.6 say, the parts that count
+OLD = """\
+debug2: load_server_config: filename /etc/ssh/sshd_config
+debug2: load_server_config: done config len = 397
+debug2: /etc/ssh/sshd_config line 13: including /etc/ssh/sshd_config.d/00-ssh-keepalive.conf
+debug2: load_server_config: filename /etc/ssh/sshd_config.d/00-ssh-keepalive.conf
+debug3: checking syntax for 'Match User alice,bob Address 10.0.0.0/8'
+debug2: parse_server_config_depth: config reprocess config len 397
+debug3: checking match for 'User alice,bob Address 10.0.0.0/8' user alice host x addr 10.0.0.0 laddr y lport 1
+debug1: user alice matched 'User alice,bob' at line 125
+debug1: connection from 10.0.0.0 matched 'Address 10.0.0.0/8' at line 125
+debug3: match found
+debug3: checking match for 'Group adm' user alice host .invalid addr 10.0.0.0 laddr 192.0.2.1 lport 1
+debug1: Can't match group at line 127 because user alice does not exist
+debug3: match not found
+"""
+NEW = """\
+debug2: load_server_config: filename /etc/ssh/sshd_config\r
+debug3: checking match for 'Group adm' user x host y addr 10.0.0.0 laddr z lport 1 rdomain (null) on line 127
+debug3: match not found on line 127
+debug3: checking match for 'all' user x host y addr 10.0.0.0 laddr z lport 1 rdomain (null) on line 129
+debug3: match found on line 129
+debug3: checking match for 'Group adm' user x host y addr 10.0.0.0 laddr z lport 1 rdomain (null) on line 130
+debug3: match found on line 130
+"""
+
+
+def test_the_files_that_sshd_has_read():
+    assert trace.files(OLD) == ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf")
+    assert trace.files(NEW) == ("/etc/ssh/sshd_config",)
+
+
+def test_match_lines_and_whether_they_fit():
+    assert trace.matches(OLD) == {"User alice,bob Address 10.0.0.0/8": True, "Group adm": False}
+    assert trace.matches(NEW) == {"Group adm": True, "all": True}
+
+
+@pytest.mark.parametrize(
+    ("match", "criteria"),
+    [
+        ("User alice,bob Address 10.0.0.0/8", [("user", ("alice", "bob")), ("address", ("10.0.0.0/8",))]),
+        ('Group "domain users",adm', [("group", ("domain users", "adm"))]),
+        ("localport=22", [("localport", ("22",))]),
+        ("all", []),
+    ],
+)
+def test_criteria(match, criteria):
+    assert trace.criteria(match) == criteria
+
+
+def test_the_complaint_without_the_trace():
+    text = "debug2: load_server_config: filename /x\n/x: line 1: Bad configuration option: y\ndebug1: z\nfatal: end"
+    assert trace.complaint(text) == "/x: line 1: Bad configuration option: y\nfatal: end"
