@@ -126,10 +126,13 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def times(results: dict[Server, dict[str, Outcome] | None]) -> list[str]:
     """Tell when each kind of session ended, and which of them lived everywhere."""
-    rows = {kind: [when(result and result.get(kind)) for result in results.values()] for kind in KINDS}
-    alive = [kind for kind, cells in rows.items() if "lives" in cells and {*cells} <= {"lives", "-"}]
-    ended = [[kind, *cells] for kind, cells in rows.items() if {*cells} - {"lives", "-"}]
-    lines = [*table(["seconds", *(server.title for server in results)], ended), ""] if ended else []
+    without = [server.title for server, result in results.items() if result is None]
+    known = {server: result for server, result in results.items() if result is not None}
+    rows = {kind: [when(result.get(kind)) for result in known.values()] for kind in KINDS}
+    alive = [kind for kind, cells in rows.items() if {*cells} == {"lives"}]
+    others = [[kind, *cells] for kind, cells in rows.items() if {*cells} - {"-"} and kind not in alive]
+    lines = [f"Not on {', '.join(without)}, which does not know it.", ""] if without else []
+    lines += [*table(["seconds", *(server.title for server in known)], others), ""] if others else []
     return [*lines, f"On every version lives: {'; '.join(alive)}.", ""]
 
 
