@@ -21,7 +21,7 @@ NOBODY = Connection(".invalid", (), "192.0.2.1")
 ANSWERS = "try"
 
 # A second sshd with the machine's own configuration, but for PAM, which is slow and has no part in this. It serves one
-# login of each user, while each line of `who` is asked about.
+# login of each user, while each line of `who` is asked about. The key exchange is the quickest that all of them have.
 TRY = """
 cd /try
 sshd=/usr/sbin/sshd
@@ -30,18 +30,17 @@ server=$!
 trap 'kill $server; wait $server' EXIT
 until [ -s pid ]; do kill -0 $server; sleep 0.01; done
 login="timeout 10 ssh -F none -p 2222 -i /root/.ssh/id_ed25519 -o BatchMode=yes -o LogLevel=ERROR"
-login="$login -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o GSSAPIAuthentication=no"
-$login root@127.0.0.1 id -un >root 2>&1 &
+login="$login -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o KexAlgorithms=curve25519-sha256"
+{ $login root@127.0.0.1 id -un || :; } >root 2>&1 &
 root=$!
-$login ordinary@127.0.0.1 id -un >ordinary 2>&1 &
+{ $login ordinary@127.0.0.1 id -un || :; } >ordinary 2>&1 &
 ordinary=$!
 number=0
 while read -r who; do
     $sshd -T -C "$who,host=.invalid,laddr=192.0.2.1,lport=1" >report-$number
     number=$((number + 1))
 done <who
-wait $root
-wait $ordinary
+wait $root $ordinary
 """
 
 
@@ -55,6 +54,11 @@ def booted(suite: str) -> Iterator[Machine]:
         yield machine
 
 
+def logins(machine: Machine) -> list[str]:
+    """Return what each user was told."""
+    return [(machine.root / ANSWERS / user.user).read_text() for user in USERS]
+
+
 def reports(machine: Machine, text: str, people: list[Connection]) -> list[str]:
     """Have an sshd run with a drop-in, and all users log in; return what it says of each of these people."""
     answers = machine.root / ANSWERS
@@ -63,8 +67,7 @@ def reports(machine: Machine, text: str, people: list[Connection]) -> list[str]:
     (machine.root / DROP_IN[1:]).write_text(text)
     (answers / "who").write_text("".join(f"user={one.user},addr={one.address}\n" for one in people))
     machine.sh(TRY)
-    for user in USERS:
-        assert (answers / user.user).read_text() == f"{user.user}\n"
+    assert logins(machine) == ["root\n", "ordinary\n"]
     return [(answers / f"report-{number}").read_text() for number in range(len(people))]
 
 
@@ -102,8 +105,9 @@ def test_a_policy_of_the_greatest_size_locks_nobody_out(booted: Machine) -> None
         # What the limit is there for, and no check of sshd's finds
         (booted.root / DROP_IN[1:]).write_text(text + "#" * 256 * 1024)
         booted.run("/usr/sbin/sshd", "-t")
-        with pytest.raises(CommandError):
+        with pytest.raises(AssertionError):
             reports(booted, text + "#" * 256 * 1024, [])
+        assert "root\n" not in logins(booted)
 
 
 def test_what_locks_people_out_does_not_pass_here(booted: Machine) -> None:
@@ -113,9 +117,9 @@ def test_what_locks_people_out_does_not_pass_here(booted: Machine) -> None:
         assert "Bad configuration option: ChannelTimeout" in (booted.root / ANSWERS / "log").read_text()
         return
     for who in ("all", "User ordinary"):
-        text = f"Match {who}\n    ChannelTimeout none\n"
-        with pytest.raises(CommandError):
-            reports(booted, text, [])
-        assert (booted.root / ANSWERS / "ordinary").read_text() != "ordinary\n"
-        assert "bad timeout none" in (booted.root / ANSWERS / "log").read_text()
+        with pytest.raises(AssertionError):
+            reports(booted, f"Match {who}\n    ChannelTimeout none\n", [])
+        root, ordinary = logins(booted)
+        assert (root == "root\n") == (who == "User ordinary")
+        assert ordinary != "ordinary\n"
         booted.run("/usr/sbin/sshd", "-t")
