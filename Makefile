@@ -13,7 +13,7 @@ host-peers: HOST_PACKAGES := piuparts
 .PHONY: demo test test-all measure package lint unit machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
-demo: host $(VENV)/installed  ## a real first boot with a real sshd, and a dead client that it drops
+demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
 	@$(BIN)/python tests/machine/demo.py $(SUITES)
 
 test: lint unit machine  ## all but what takes long
