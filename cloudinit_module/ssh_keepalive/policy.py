@@ -116,10 +116,15 @@ def parse(section: Any) -> Optional[Policy]:
 
 
 def load_schema() -> Dict[str, Any]:
-    """Return the JSON schema (draft 4) of a cloud-config document with our key."""
-    with open(SCHEMA_FILE, encoding="utf-8") as stream:
-        schema: Dict[str, Any] = json.load(stream)
-        return schema
+    """Return the JSON schema (draft 4) of a cloud-config document with our key; raise OSError if it cannot be read."""
+    try:
+        with open(SCHEMA_FILE, encoding="utf-8") as stream:
+            schema: Dict[str, Any] = json.load(stream)
+            return schema
+    except (OSError, ValueError) as error:
+        # In one string: cloud-init status shows repr(exception), and that of an OSError names no file.
+        words = getattr(error, "strerror", None) or "damaged: {}".format(error)
+        raise OSError("{}: {}, install the module again".format(SCHEMA_FILE, words)) from error
 
 
 def _present(mapping: Dict[str, Any]) -> Dict[str, Any]:
@@ -175,7 +180,10 @@ def _with_defaults(values: Dict[str, Any]) -> Dict[str, Any]:
 
 def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[Problem]:
     # 0.1 s to import, which nobody pays who only looks at a drop-in.
-    from jsonschema import Draft4Validator
+    try:
+        from jsonschema import Draft4Validator
+    except ImportError as missing:
+        raise OSError("{}: install jsonschema for {}".format(missing, sys.executable)) from missing
 
     problems = {}
     for error in Draft4Validator(schema).iter_errors({KEY: values}):

@@ -9,13 +9,12 @@ import logging
 import os
 import pwd
 import shutil
-import signal
 import stat
-import subprocess
 import time
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from . import dropin, openssh, tmout
+from . import command, dropin, openssh, tmout
+from .command import Answer
 from .policy import KEY, Entry, Policy
 from .trace import complaint
 
@@ -27,6 +26,9 @@ _TOTAL_SECONDS = 40.0
 _WAY_BACK_SECONDS = 15.0
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
 _PID_FILE_SECONDS = 3.0
+# What systemctl is-active says of a service (systemd's unit_active_state_table; "unknown" up to systemd 230).
+_RUNS = ("active", "activating", "reloading", "refreshing")
+_RUNS_NOT = ("inactive", "deactivating", "failed", "maintenance", "unknown")
 
 # One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
 NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
@@ -94,17 +96,6 @@ class Report(NamedTuple):
             yield "other times for those whom match names"
 
 
-class _Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def last_words(self) -> str:
-        """Return the end of what a failed command said, in one line."""
-        said = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
-        return " / ".join(said[-3:])[-400:] or "exit {} without a word".format(self.code)
-
-
 class Sshd:
     """Talk to one machine's sshd; paths and the folders to look for commands in are the machine's own unless told."""
 
@@ -129,6 +120,7 @@ class Sshd:
         self.tmout_file = os.path.join(profile, tmout.NAME)
         self._services = services
         self._run_folder = run
+        self._lock_file = os.path.join(run, "ssh-keepalive.lock")
         self._pid_file: Optional[str] = None
         self._path = path
         self._end = time.monotonic() + _TOTAL_SECONDS
@@ -206,7 +198,7 @@ class Sshd:
             place = "{}:{}".format(self.main, int(line) - above)
         return "{}: {} sets it and wins, remove that line".format(said, place)
 
-    def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> _Answer:
+    def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> Answer:
         self._make_privilege_separation_folder()
         who = _CONNECTION.format(connection.user, connection.address)
         arguments = ["-T", "-C", who, *options, *(["-f", main] if main else [])]
@@ -236,8 +228,9 @@ class Sshd:
         """Make what sshd wants to see before its first start, for good: a running sshd refuses logins without it."""
         folder = os.path.join(self._run_folder, "sshd")
         with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
+            os.mkdir(folder, 0o755)
             os.chmod(folder, 0o755)
+            self._label(folder)
 
     def _make_host_key(self) -> None:
         """Make a key for asking alone, where the machine has none yet; sshd answers nothing without one."""
@@ -262,13 +255,16 @@ class Sshd:
 
         Yield whether there was such a one: it may have landed what the running sshd has not read.
         """
-        lock = os.open(self._ssh_folder, os.O_RDONLY)
+        # Not a folder of sshd's: who can read it could lock it, and this is root's alone.
+        lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             self._wait_for(lock)
             try:
                 yield self.tidy()
             finally:
-                self.tidy()
+                # Nobody reads what cannot be taken away, and the next run tries again.
+                with contextlib.suppress(OSError):
+                    self.tidy()
         finally:
             os.close(lock)
 
@@ -278,7 +274,7 @@ class Sshd:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if self._seconds_left() <= 0:
-                    raise SshdError("another run holds {} for too long".format(self._ssh_folder)) from None
+                    raise SshdError("another run holds {} for too long".format(self._lock_file)) from None
                 time.sleep(0.1)
 
     def tidy(self) -> bool:
@@ -286,14 +282,19 @@ class Sshd:
         found = False
         for file in (self.file, self.tmout_file, self.main_file):
             for purpose in ("new", "key", "key.pub", "old", "main"):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    os.unlink(self._aside(file, purpose))
+                aside = self._aside(file, purpose)
+                # Looked for first: what is read-only refuses to have nothing taken away.
+                if os.path.lexists(aside):
+                    os.unlink(aside)
                     found = True
         return found
 
     def text(self, file: str) -> Optional[str]:
-        """Return the text of a file, to the byte; None without one."""
+        """Return the text of a file, to the byte; None without one. Raise SshdError if it is no file to be read."""
         try:
+            # A pipe must not have us wait for somebody who writes.
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise SshdError("{}: is no regular file".format(file))
             with open(file, encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 return stream.read()
         except FileNotFoundError:
@@ -304,13 +305,31 @@ class Sshd:
         main = self.text(self.main) or ""
         return self.main if dropin.without_block(main) != main else self.file
 
+    def stands(self, file: str, text: Optional[str]) -> bool:
+        """Return whether a file has a text already (None: there is no such file), and is as it would be written."""
+        if file == self.main_file:
+            return self.text(file) == text
+        # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
+        if os.path.islink(file) or self.text(file) != text:
+            return False
+        if text is None:
+            return True
+        status = os.stat(file)
+        owners = (status.st_uid, status.st_gid)
+        return (stat.S_IMODE(status.st_mode), owners) == (self._mode(file), (os.geteuid(), os.getegid()))
+
+    def _mode(self, file: str) -> int:
+        # Other drop-ins are root's alone, but every shell reads the profile.
+        return 0o644 if file == self.tmout_file else 0o600
+
     @contextlib.contextmanager
     def prepared(self, texts: Mapping[str, Optional[str]]) -> Iterator[None]:
         """Write the texts of files aside; a folder of drop-ins that is made for that goes again if the body fails."""
         make_folder = texts.get(self.file) is not None and not os.path.isdir(self.folder)
         if make_folder:
-            os.makedirs(self.folder)
+            os.makedirs(self.folder, 0o755)
             os.chmod(self.folder, 0o755)
+            self._label(self.folder)
         try:
             for file, text in texts.items():
                 if text is not None:
@@ -318,8 +337,8 @@ class Sshd:
             yield
         except BaseException:
             if make_folder:
-                self.tidy()
                 with contextlib.suppress(OSError):
+                    self.tidy()
                     os.rmdir(self.folder)
             raise
 
@@ -363,17 +382,20 @@ class Sshd:
     def _write(self, file: str, text: str, place: Optional[str] = None) -> None:
         """Write a text; who may read it is as at the place it is for."""
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            if place == self.main_file:
-                status = os.stat(place)
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
-            else:
-                # Other drop-ins are root's alone, but every shell reads the profile.
-                os.fchmod(descriptor, 0o644 if place == self.tmout_file else 0o600)
-            stream.write(text)
-            stream.flush()
-            os.fsync(descriptor)
+        try:
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                if place == self.main_file:
+                    status = os.stat(place)
+                    os.fchown(descriptor, status.st_uid, status.st_gid)
+                    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+                else:
+                    os.fchmod(descriptor, self._mode(place or file))
+                stream.write(text)
+                stream.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            # Of a full disk nobody says where it is.
+            raise OSError(error.errno, error.strerror, error.filename or file) from error
 
     def _sync_folder(self, file: str) -> None:
         descriptor = os.open(os.path.dirname(file), os.O_RDONLY)
@@ -391,8 +413,13 @@ class Sshd:
 
     def running(self) -> Optional[str]:
         """Return the name of the service under which sshd runs or is about to, None if it does not."""
-        states = ("active", "activating", "reloading")
-        return next((service for service in self._services if self._state(service) in states), None)
+        return next((service for service in self._services if self._state(service) in _RUNS), None)
+
+    def check_that_it_starts(self) -> None:
+        """Raise SshdError if sshd would not start as its service starts it; one that runs had better not be stopped."""
+        answer = self._run("sshd", "-t")
+        if answer.code != 0:
+            raise SshdError("sshd runs, but would not start again: {}".format(answer.last_words()))
 
     def restart(self, service: str) -> None:
         """Restart an sshd that runs; raise SshdError if it does not come back."""
@@ -431,7 +458,12 @@ class Sshd:
     def _state(self, service: str) -> str:
         answer = self._service_do("is-active", service)
         if self._systemd():
-            return "active" if answer.code == 0 else answer.out.strip()
+            state = "active" if answer.code == 0 else answer.out.strip()
+            if state not in _RUNS + _RUNS_NOT:
+                # Taken for one that does not run, it would go on with the old policy and nobody would know.
+                said = answer.last_words()
+                raise SshdError("systemctl is-active {} does not say whether sshd runs: {}".format(service, said))
+            return state
         # OpenRC may call what it has started so when that is gone; a PID file that was right before the restart tells.
         lives = answer.code == 0 and (self._pid_file is None or _names_a_process(self._pid_file))
         return "active" if lives else "down"
@@ -440,7 +472,7 @@ class Sshd:
         # sd_booted(3)
         return os.path.isdir(os.path.join(self._run_folder, "systemd", "system"))
 
-    def _service_do(self, verb: str, service: str) -> _Answer:
+    def _service_do(self, verb: str, service: str) -> Answer:
         if self._systemd():
             # sshd is ordered after the stage of cloud-init that we run in: a job that minds it waits, with sshd down.
             return self._run("systemctl", "--job-mode=ignore-dependencies", verb, service)
@@ -449,47 +481,30 @@ class Sshd:
         for manager in ("rc-service", "service"):
             if shutil.which(manager, path=self._path):
                 if (manager, verb) == ("service", "reset-failed"):
-                    return _Answer(0, "", "")  # there is no state that it would have to forget
+                    return Answer(0, "", "")  # there is no state that it would have to forget
                 return self._run(manager, service, verbs.get(verb, verb))
-        return _Answer(1, "", "nothing here starts services")
+        return Answer(1, "", "nothing here starts services")
 
     def _seconds_left(self) -> float:
         return self._end - self._reserve - time.monotonic()
 
-    def _run(self, name: str, *arguments: str) -> _Answer:
+    def _run(self, name: str, *arguments: str) -> Answer:
         """Run a command and return what it says; raise SshdError if it is missing or takes longer than 10 s."""
         # sshd wants to be called by its absolute path.
-        command = shutil.which(name, path=self._path)
-        if command is None:
+        program = shutil.which(name, path=self._path)
+        if program is None:
             raise SshdError("{} is not on this machine (looked in {})".format(name, self._path))
         shown = " ".join((name, *arguments))
         seconds = min(_COMMAND_SECONDS, self._seconds_left())
         if seconds <= 0:
             raise SshdError("no time left for {}, the commands before took too long".format(shown))
         began = time.monotonic()
-        process = subprocess.Popen(
-            (command, *arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-            encoding="utf-8",
-            errors="replace",
-            env={"PATH": self._path, "LC_ALL": "C"},
-            start_new_session=True,
-        )
         try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            # The whole group; then neither look at pipes that a child may hold, nor wait for what cannot be killed.
-            os.killpg(process.pid, signal.SIGKILL)
-            for pipe in filter(None, (process.stdout, process.stderr)):
-                pipe.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1)
-            raise SshdError("{} did not answer within {:.1f} s".format(shown, seconds)) from None
-        LOG.debug("%s: exit %d after %.0f ms", shown, process.returncode, 1000 * (time.monotonic() - began))
-        return _Answer(process.returncode, out, err)
+            answer = command.run((program, *arguments), seconds, {"PATH": self._path, "LC_ALL": "C"})
+        except command.CommandError as error:
+            raise SshdError("{} {}".format(shown, error)) from None
+        LOG.debug("%s: exit %d after %.0f ms", shown, answer.code, 1000 * (time.monotonic() - began))
+        return answer
 
 
 def somebody(entry: Entry) -> Optional[openssh.Connection]:
@@ -548,7 +563,8 @@ def apply(policy: Policy, sshd: Sshd) -> Report:
     try:
         return _keep(policy, sshd) if policy.enabled else _remove(policy, sshd)
     except OSError as error:
-        raise SshdError("{}: {}".format(error.filename or sshd.file, error.strerror)) from error
+        words = (error.filename, error.strerror or type(error).__name__)
+        raise SshdError(": ".join(map(str, filter(None, words)))) from error
 
 
 def reapply(sshd: Sshd) -> Optional[Report]:
@@ -598,10 +614,17 @@ def _keep_in(
     texts[sshd.tmout_file] = tmout.render(expression.tmout) if expression.tmout else None
     if in_main:
         texts[sshd.main_file] = dropin.with_block(sshd.text(sshd.main) or "", policy, expression)
-    texts = {file: text for file, text in texts.items() if unfinished or text != sshd.text(file)}
+    texts = {file: text for file, text in texts.items() if unfinished or not sshd.stands(file, text)}
     with sshd.prepared(texts):
         if (sshd.main_file if in_main else sshd.file) in texts:
-            sshd.prove(expression, in_main, sshd.candidate(in_main))
+            try:
+                sshd.prove(expression, in_main, sshd.candidate(in_main))
+            except _NotReadError:
+                raise
+            except SshdError as error:
+                # What is refused may be what stands in our place now (cut off, a dangling link): its end is to show.
+                if in_main or sshd.file not in str(error):
+                    raise
         unproved, restarted = _land(texts, expression, in_main, sshd)
     return Report(place, policy, version, expression, unproved, bool(texts), restarted)
 
@@ -612,7 +635,7 @@ def _remove(policy: Policy, sshd: Sshd) -> Report:
         with sshd.alone() as unfinished:
             files = (sshd.file, sshd.tmout_file)
             texts: Dict[str, Optional[str]] = {
-                file: None for file in files if unfinished or sshd.text(file) is not None
+                file: None for file in files if unfinished or not sshd.stands(file, None)
             }
             if sshd.place() == sshd.main:
                 texts[sshd.main_file] = dropin.without_block(sshd.text(sshd.main) or "")
@@ -640,6 +663,7 @@ def _land(
             if expression or service:
                 unproved = sshd.prove(expression or openssh.Expression((), None), in_main)
             if service:
+                sshd.check_that_it_starts()
                 restarting = service
                 sshd.restart(service)
     except Exception as error:

@@ -15,7 +15,8 @@ version = "OpenSSH_8.4p1 Debian-5"
 if "-V" in arguments:
     sys.exit("unknown option -- V\\n" + version + ", OpenSSL 1.1.1w  11 Sep 2023")
 if "-t" in arguments:
-    sys.exit("command-line: line 0: Bad configuration option: ChannelTimeout" if "OpenSSH_8" in version else 0)
+    knows = "-o" not in arguments or "OpenSSH_8" not in version
+    sys.exit(0 if knows else "command-line: line 0: Bad configuration option: ChannelTimeout")
 who = dict(part.split("=") for part in arguments[arguments.index("-C") + 1].split(","))
 def fits(criterion, patterns=""):
     if criterion == "Address":

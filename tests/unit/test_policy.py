@@ -1,6 +1,8 @@
 import json
+import sys
 
 import pytest
+from ssh_keepalive import policy
 from ssh_keepalive.policy import Entry, Policy, PolicyError, load_schema, parse
 
 PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
@@ -355,3 +357,28 @@ def test_the_schema_is_a_valid_draft_4_schema():
     from jsonschema import Draft4Validator
 
     Draft4Validator.check_schema(load_schema())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"", "damaged: Expecting value: line 1 column 1 (char 0)"),
+        (b"\xff", "damaged: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    ],
+    ids=["missing", "empty", "no-text"],
+)
+def test_a_schema_that_cannot_be_read_is_named(tmp_path, monkeypatch, content, words):
+    file = tmp_path / "schema.json"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setattr(policy, "SCHEMA_FILE", str(file))
+    with pytest.raises(OSError, match="install the module again") as caught:
+        parse(True)
+    assert caught.value.args == ("{}: {}, install the module again".format(file, words),)
+
+
+def test_no_jsonschema_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(OSError, match="install jsonschema for " + sys.executable):
+        parse(True)

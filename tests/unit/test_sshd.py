@@ -527,13 +527,13 @@ def test_what_a_killed_run_left_behind_is_cleared(machine):
 
 def test_a_folder_in_the_drop_ins_place_is_named(machine):
     machine.file.mkdir()
-    assert refused(machine) == "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: Is a directory"
+    assert refused(machine) == "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: is no regular file"
 
 
 def test_a_second_run_waits_for_the_first(machine, monkeypatch):
     monkeypatch.setattr(sshd_module, "_TOTAL_SECONDS", sshd_module._WAY_BACK_SECONDS + 1)
     with machine.sshd().alone():
-        assert refused(machine) == "another run holds /etc/ssh for too long"
+        assert refused(machine) == "another run holds /run/ssh-keepalive.lock for too long"
 
 
 def test_another_openssh_gets_the_same_policy_in_other_numbers(machine):
@@ -599,7 +599,7 @@ def test_idle_sessions_end_where_this_sshd_knows_how_whatever_its_version_says(m
         "(ChannelTimeout session:*=900 global=900, UnusedConnectionTimeout 900 on OpenSSH 9.9); "
     )
     assert len(machine.calls("sshd")) + len(machine.calls("systemctl")) == 6  # 5 where one service is asked about
-    knows_no_idle = (machine.bin / "sshd").read_text().replace('if "OpenSSH_8" in version', "if True")
+    knows_no_idle = (machine.bin / "sshd").read_text().replace('or "OpenSSH_8" not in version', "or False")
     (machine.bin / "sshd").write_text(knows_no_idle)
     apply(IDLE, machine.sshd())
     assert "Timeout 900" not in machine.file.read_text()
@@ -709,3 +709,76 @@ def test_an_sshd_that_skips_match_in_included_files_gets_a_block_at_the_end_of_i
     assert not machine.file.exists()
     apply(Policy(enabled=False), machine.sshd())
     assert machine.main.read_text() == before
+
+
+def test_a_running_sshd_that_would_not_start_again_is_left_to_run(machine):
+    machine.sshd_is("active")
+    script = (machine.bin / "sshd").read_text()
+    (machine.bin / "sshd").write_text(script.replace("sys.exit(0 if knows else", "sys.exit('no luck' if knows else"))
+    assert refused(machine) == "sshd runs, but would not start again: no luck"
+    assert not [call for call in machine.calls("systemctl") if "restart" in call]
+
+
+def test_a_systemctl_that_does_not_say_whether_sshd_runs(machine):
+    machine.fake("systemctl", "import sys; sys.exit('Failed to connect to bus')\n")
+    assert refused(machine) == "systemctl is-active ssh does not say whether sshd runs: Failed to connect to bus"
+
+
+@pytest.mark.parametrize("how", ["mode", "link"])
+def test_the_same_text_in_other_hands_is_taken_back(machine, how):
+    apply(POLICY, machine.sshd())
+    if how == "mode":
+        machine.file.chmod(0o640)
+    else:
+        machine.file.rename(machine.root / "elsewhere")
+        machine.file.symlink_to(machine.root / "elsewhere")
+    assert apply(POLICY, machine.sshd()).changed
+    assert not machine.file.is_symlink()
+    assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
+    assert not apply(POLICY, machine.sshd()).changed
+
+
+@pytest.mark.parametrize("policy", [POLICY, Policy(enabled=False)], ids=["on", "off"])
+def test_a_dangling_link_in_the_drop_ins_place_goes(machine, policy):
+    machine.file.symlink_to(machine.root / "nowhere")
+    apply(policy, machine.sshd())
+    assert not machine.file.is_symlink()
+    assert machine.file.exists() == policy.enabled
+    assert not (machine.root / "nowhere").exists()
+
+
+def test_a_drop_in_that_is_damaged_is_replaced(machine):
+    machine.file.write_text("Broken yes\n")
+    apply(POLICY, machine.sshd())
+    assert machine.file.read_text() == TEXT
+
+
+def test_a_damaged_drop_in_comes_back_where_something_else_is_wrong_too(machine):
+    machine.file.write_text("Broken yes\n")
+    (machine.ssh / "sshd_config.d/50-b.conf").write_text("Broken yes\n")
+    assert "/etc/ssh/sshd_config.d/50-b.conf: line 1" in refused(machine)
+
+
+def test_a_main_file_that_is_a_device_stays_one(machine):
+    machine.main.unlink()
+    machine.main.symlink_to("/dev/null")
+    with pytest.raises(SshdError) as caught:
+        apply(POLICY, machine.sshd())
+    assert str(caught.value) == "{}: is no regular file".format(machine.main)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_what_cannot_be_taken_away_at_the_end_is_no_failure(machine, monkeypatch):
+    unlink = os.unlink
+
+    def refuse(file, *arguments, **options):
+        if str(file).endswith(".main"):
+            raise PermissionError(1, "Operation not permitted", file)
+        unlink(file, *arguments, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    apply(POLICY, machine.sshd())
+    assert machine.file.read_text() == TEXT
+    monkeypatch.undo()
+    apply(POLICY, machine.sshd())
+    assert os.listdir(str(machine.file.parent)) == [machine.file.name]

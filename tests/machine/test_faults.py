@@ -1,0 +1,353 @@
+"""What can go wrong on a machine, one thing at a time: the policy is kept all the same, or it is told why not."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from baking import DROP_IN, apply, bake, effective, set_default
+from machine import RELEASES, Machine
+
+KEPT = None
+FOLDER = "/etc/ssh/sshd_config.d"
+MAIN = "/etc/ssh/sshd_config"
+
+# Where the fault is in files that others have, too: all that a case may change, put away and brought back.
+PUT_AWAY = """\
+mkdir -p /pristine/usr
+# Debian 11 need not have /bin and /usr/bin in one.
+test -e /usr/bin/systemctl || mv /bin/systemctl /usr/bin
+cp -a /etc /pristine
+cp -a /usr/sbin/sshd /usr/bin/systemctl /usr/bin/ssh-keygen /pristine/usr
+cp -a /usr/lib/python3/dist-packages/ssh_keepalive /pristine/usr
+"""
+# What is mounted goes first; a bind mount of the whole of /etc has the same content.
+BRING_BACK = """\
+for place in $(awk '$2 ~ "^/etc" {print $2}' /proc/mounts | sort -r); do umount "$place"; done
+python3 -B - <<'PYTHON'
+import fcntl, os, struct
+for folder, _, files in os.walk("/etc/ssh"):
+    for name in [".", *files]:
+        try:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fcntl.ioctl(descriptor, 0x40086602, struct.pack("l", 0))  # FS_IOC_SETFLAGS
+            os.close(descriptor)
+        except OSError:
+            pass
+PYTHON
+chmod 755 /run/sshd
+rm -rf /etc/ssh /etc/profile.d /usr/lib/python3/dist-packages/ssh_keepalive
+cp -a /pristine/usr/ssh_keepalive /usr/lib/python3/dist-packages
+test ! -e /jsonschema || mv /jsonschema /usr/lib/python3/dist-packages
+cp -a /pristine/etc/ssh /pristine/etc/profile.d /etc
+for file in sshd ssh-keygen systemctl; do
+    place=/usr/bin/$file
+    test $file != sshd || place=/usr/sbin/sshd
+    rm -f $place.real
+    cmp -s /pristine/usr/$file $place || { cp -a /pristine/usr/$file $place.new; mv $place.new $place; }
+done
+"""
+# All that is ours to leave alone: kinds, modes, owners and links, and what is in the files.
+STATE = """\
+find /etc/ssh /etc/profile.d -printf '%p %y %m %u %g %l\\n' | sort
+find /etc/ssh /etc/profile.d -type f -exec sha256sum {} + | sort
+"""
+LOGIN = ("ssh", "-o", "ConnectTimeout=10", "localhost", "whoami")
+
+
+def misbehaving(program: str, when: str, how: str) -> str:
+    """Return a script that has a program misbehave where its arguments fit a pattern of the shell's."""
+    return f"""\
+mv {program} {program}.real
+cat >{program} <<'WRAPPER'
+#!/bin/sh
+case " $* " in {when}) {how} ;; esac
+exec {program}.real "$@"
+WRAPPER
+chmod 755 {program}
+"""
+
+
+def sshd(when: str, how: str) -> str:
+    return misbehaving("/usr/sbin/sshd", when, how)
+
+
+def systemctl(when: str, how: str) -> str:
+    return misbehaving("/usr/bin/systemctl", when, how)
+
+
+IMMUTABLE = """\
+python3 -B -c '
+import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x40086602, struct.pack("l", 0x10))  # FS_IOC_SETFLAGS, FS_IMMUTABLE_FL
+' {}
+"""
+NO_INCLUDE = f"sed -i /^Include/d {MAIN}\n"
+SCHEMA = "/usr/lib/python3/dist-packages/ssh_keepalive/ssh-keepalive.schema.json"
+READ_ONLY = "mount --bind /etc /etc; mount -o remount,bind,ro /etc\n"
+# A file system of its own, with what was there
+SMALL = "cp -a {0} /kept; mount -t tmpfs -o mode=755,{1} tmpfs {0}; cp -a /kept/. {0}; rm -r /kept\n"
+FILL = "head -c 1M /dev/zero >{}/fill || true\n"
+
+
+class Fault(NamedTuple):
+    """A script that breaks the machine, and what the module says then (a regular expression), or KEPT."""
+
+    script: str
+    says: str | None
+    section: str = "{client_alive_interval: 61}"
+    environment: dict[str, str] = {}  # noqa: RUF012
+    starts: bool = True  # whether sshd starts with the fault at all
+    umask: str = "022"
+    openssh: str | None = None  # the one version that it is about
+
+
+TELLS = "sshd refuses its configuration: "
+FAULTS = {
+    # sshd
+    "T-fails": Fault(sshd("*' -T '*", "echo no luck >&2; exit 1"), TELLS + "no luck"),
+    "T-fails-silently": Fault(sshd("*' -T '*", "exit 3"), TELLS + "exit 3 without a word"),
+    "T-crashes": Fault(sshd("*' -T '*", "kill -SEGV $$"), TELLS + "killed by SIGSEGV without a word"),
+    "T-hangs": Fault(sshd("*' -T '*", "sleep 60"), "sshd -T .* did not answer within 10.0 s"),
+    "T-hangs-with-the-real-file-alone": Fault(
+        sshd("*' -T '*' -f '*", 'exec /usr/sbin/sshd.real "$@" ;;\n*" -T "*) sleep 60'),
+        "sshd -T .* did not answer within 10.0 s",
+    ),
+    "T-prints-rubbish": Fault(
+        sshd("*' -T '*", "head -c 100000 /dev/urandom; exit 0"),
+        "sshd -T does not report ClientAliveInterval, 61 is wanted; .*",
+    ),
+    "T-prints-for-ever": Fault(sshd("*' -T '*", "exec yes"), "sshd -T .* said more than 4 MB"),
+    "T-fails-with-rubbish": Fault(sshd("*' -T '*", "head -c 100000 /dev/urandom >&2; exit 1"), TELLS + ".{1,400}"),
+    "T-lies": Fault(
+        sshd("*' -T '*", "echo ClientAliveInterval 5; echo ClientAliveCountMax 3; exit 0"),
+        "ClientAliveInterval is 5 where 61 is wanted: .*",
+    ),
+    "V-hangs": Fault(sshd("*' -V '*", "sleep 60"), "sshd -V did not answer within 10.0 s"),
+    "V-says-nothing": Fault(sshd("*' -V '*", "exit 1"), "sshd -V names no OpenSSH version: exit 1 without a word"),
+    "t-fails": Fault(
+        sshd("*' -t '*", "echo no luck >&2; exit 1"),
+        "sshd runs, but would not start again: no luck",
+        starts=False,
+    ),
+    "t-hangs": Fault(sshd("*' -t '*", "sleep 60"), "sshd -t did not answer within 10.0 s", starts=False),
+    "sshd-is-no-program": Fault(
+        "cd /usr/sbin; echo rubbish >sshd.real; chmod 755 sshd.real; mv sshd.real sshd",
+        "/usr/sbin/sshd: Exec format error",
+        starts=False,
+    ),
+    "sshd-is-gone": Fault("mv /usr/sbin/sshd /usr/sbin/sshd.real", "sshd is not on this machine .*", starts=False),
+    # systemctl
+    "is-active-fails": Fault(
+        systemctl("*' is-active '*", "echo Failed to connect to bus >&2; exit 1"),
+        "systemctl is-active ssh does not say whether sshd runs: Failed to connect to bus",
+    ),
+    "is-active-hangs": Fault(systemctl("*' is-active '*", "sleep 60"), "systemctl .* did not answer within 10.0 s"),
+    "try-restart-fails": Fault(
+        systemctl("*' try-restart '*", "echo no luck >&2; exit 1"),
+        "after its restart sshd is active: no luck; the old configuration is back, sshd is active",
+    ),
+    "try-restart-hangs": Fault(
+        systemctl("*' try-restart '*", "sleep 60"),
+        "systemctl .* try-restart ssh did not answer within 10.0 s; the old configuration is back, sshd is active",
+    ),
+    "restart-leaves-sshd-dead": Fault(
+        systemctl("*' try-restart '*", "/usr/bin/systemctl.real stop ssh; exit 0"),
+        "after its restart sshd is inactive: .*; the old configuration is back, sshd is active",
+    ),
+    "systemctl-is-gone": Fault("mv /usr/bin/systemctl /usr/bin/systemctl.real", "systemctl is not on this machine .*"),
+    # The file system
+    "folder-full": Fault(
+        SMALL.format(FOLDER, "size=4k") + FILL.format(FOLDER), f"{FOLDER}/.*: No space left on device"
+    ),
+    "folder-without-inodes": Fault(SMALL.format(FOLDER, "nr_inodes=1"), f"{FOLDER}/.*: No space left on device"),
+    "folder-with-one-inode": Fault(SMALL.format(FOLDER, "nr_inodes=2"), f"{FOLDER}/.*: No space left on device"),
+    "etc-ssh-full": Fault(
+        NO_INCLUDE + SMALL.format("/etc/ssh", "size=1m") + FILL.format("/etc/ssh"),
+        "/etc/ssh/.*: No space left on device",
+    ),
+    "etc-ssh-without-inodes-for-a-block": Fault(
+        NO_INCLUDE + f"rmdir {FOLDER}\n" + SMALL.format("/etc/ssh", "nr_inodes=$(find /etc/ssh | wc -l)"),
+        "/etc/ssh/.*: No space left on device",
+    ),
+    "etc-read-only-with-the-policy-in-place": Fault("{apply}" + READ_ONLY, KEPT),
+    "etc-read-only": Fault(READ_ONLY, f"{FOLDER}/.*: Read-only file system"),
+    "folder-immutable": Fault(IMMUTABLE.format(FOLDER), f"{FOLDER}/.*: Operation not permitted"),
+    "drop-in-immutable": Fault(
+        f"echo >{DROP_IN}; " + IMMUTABLE.format(DROP_IN), f"{FOLDER}/.*: Operation not permitted"
+    ),
+    "main-immutable": Fault(NO_INCLUDE + IMMUTABLE.format(MAIN), "/etc/ssh/.*: Operation not permitted"),
+    "main-mounted": Fault(
+        NO_INCLUDE + f"mount --bind {MAIN} {MAIN}", "/etc/ssh/.*: (Device or resource busy|Invalid cross-device link)"
+    ),
+    "drop-in-mounted": Fault(
+        f"echo >{DROP_IN}; mount --bind {DROP_IN} {DROP_IN}",
+        f"{FOLDER}/.*: (Device or resource busy|Invalid cross-device link)",
+    ),
+    "folder-missing": Fault(f"rmdir {FOLDER}", KEPT),
+    "folder-is-a-file": Fault(f"rmdir {FOLDER}; echo >{FOLDER}", f"{FOLDER}.*: (File exists|Not a directory)"),
+    "folder-is-a-dangling-link": Fault(f"rmdir {FOLDER}; ln -s /nowhere {FOLDER}", f"{FOLDER}: File exists"),
+    "folder-is-a-link": Fault(
+        f"mkdir -p /elsewhere; rm -f /elsewhere/*; rmdir {FOLDER}; ln -s /elsewhere {FOLDER}", KEPT
+    ),
+    "drop-in-is-a-folder": Fault(f"mkdir {DROP_IN}", f"{DROP_IN}: is no regular file"),
+    "drop-in-is-a-dangling-link": Fault(f"ln -s /nowhere {DROP_IN}", KEPT),
+    "drop-in-is-a-link-to-a-file": Fault(f"echo precious >/precious; ln -s /precious {DROP_IN}", KEPT),
+    "drop-in-is-a-link-to-null": Fault(f"ln -s /dev/null {DROP_IN}", KEPT),
+    "drop-in-is-a-pipe": Fault(f"mkfifo {DROP_IN}", f"{DROP_IN}: is no regular file", starts=False),
+    "aside-is-a-folder": Fault(f"mkdir {FOLDER}/.00-ssh-keepalive.conf.new", f"{FOLDER}/.*: Is a directory"),
+    "aside-is-a-link": Fault(f"ln -s /precious {FOLDER}/.00-ssh-keepalive.conf.new", KEPT),
+    "profile-missing": Fault(
+        "rm -r /etc/profile.d",
+        "/etc/profile.d/.*: No such file or directory",
+        "{idle_timeout: 15m, idle_fallback: tmout}",
+        openssh="8.4",
+    ),
+    # sshd's own configuration
+    "no-include": Fault(NO_INCLUDE, KEPT),
+    "no-include-and-no-folder": Fault(NO_INCLUDE + f"rmdir {FOLDER}", KEPT),
+    "conditional-include": Fault(
+        NO_INCLUDE + f"printf 'Match User nobody\\nInclude {FOLDER}/*.conf\\n' >>{MAIN}", KEPT
+    ),
+    "crlf": Fault(f"sed -i 's/$/\\r/' {MAIN}", KEPT),
+    "crlf-without-include": Fault(NO_INCLUDE + f"sed -i 's/$/\\r/' {MAIN}", KEPT),
+    "bytes-that-are-no-text": Fault(NO_INCLUDE + f"printf '# \\377\\376\\n' >>{MAIN}", KEPT),
+    "main-is-empty": Fault(f": >{MAIN}", KEPT),
+    "main-is-a-link": Fault(
+        f"{NO_INCLUDE}mkdir -p /site; mv {MAIN} /site/sshd_config; ln -s /site/sshd_config {MAIN}", KEPT
+    ),
+    "main-is-a-link-to-null": Fault(f"ln -sf /dev/null {MAIN}", f"{MAIN}: is no regular file"),
+    "main-is-a-dangling-link": Fault(
+        f"ln -sf /nowhere {MAIN}", TELLS + f"{MAIN}: No such file or directory", starts=False
+    ),
+    "main-is-a-folder": Fault(f"rm {MAIN}; mkdir {MAIN}", f"{MAIN}: is no regular file", starts=False),
+    "main-missing": Fault(f"rm {MAIN}", TELLS + f"{MAIN}: No such file or directory", starts=False),
+    "bom": Fault(
+        f"sed -i '1s/^/\\xef\\xbb\\xbf/; 1s/#/UsePAM yes #/' {MAIN}", TELLS + f".*{MAIN}.* line 1: .*", starts=False
+    ),
+    "nul-bytes": Fault(f"head -c 100 /dev/zero >>{MAIN}", KEPT),
+    "main-without-rights": Fault(f"chmod 000 {MAIN}", KEPT),
+    "a-broken-drop-in": Fault(
+        f"echo 'NoSuchKeyword yes' >{FOLDER}/50-b.conf",
+        f".*{FOLDER}/50-b.conf: line 1: .*NoSuchKeyword.*",
+        starts=False,
+    ),
+    "a-drop-in-that-wins": Fault(
+        f"echo 'ClientAliveInterval 7' >{FOLDER}/00-a.conf",
+        f"ClientAliveInterval is 7 where 61 is wanted: {FOLDER}/00-a.conf:1 sets it and wins, remove that line",
+    ),
+    "a-drop-in-that-is-a-folder": Fault(f"mkdir {FOLDER}/50-b.conf", KEPT),
+    "no-host-keys": Fault(
+        "rm /etc/ssh/ssh_host_*", "sshd runs, but would not start again: .*no hostkeys available.*", starts=False
+    ),
+    "no-host-keys-and-no-ssh-keygen": Fault(
+        "rm /etc/ssh/ssh_host_*; mv /usr/bin/ssh-keygen /usr/bin/ssh-keygen.real",
+        "ssh-keygen is not on this machine .*",
+        starts=False,
+    ),
+    "no-run-sshd": Fault("rmdir /run/sshd", KEPT),
+    "run-sshd-open-to-all": Fault(
+        "mkdir -p /run/sshd; chmod 777 /run/sshd", TELLS + ".*/run/sshd must be owned by root .*", starts=False
+    ),
+    # The surroundings
+    "turkish": Fault("", KEPT, environment={"LC_ALL": "tr_TR.ISO-8859-9", "LANG": "tr_TR.ISO-8859-9"}),
+    "no-locale": Fault(
+        "", KEPT, environment={"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ),
+    "no-tmp": Fault("", KEPT, environment={"TMPDIR": "/nowhere"}),
+    "lock-of-a-user": Fault(
+        "setpriv --reuid 65534 --clear-groups flock /etc/ssh sleep 30 >/dev/null 2>&1 & sleep 0.2", KEPT
+    ),
+    "schema-missing": Fault(f"rm {SCHEMA}", f"{SCHEMA}: No such file or directory, install the module again"),
+    "schema-empty": Fault(f": >{SCHEMA}", f"{SCHEMA}: damaged: Expecting value: .*, install the module again"),
+    "schema-is-no-text": Fault(f"printf '\\377' >{SCHEMA}", f"{SCHEMA}: damaged: .*, install the module again"),
+    "no-jsonschema": Fault(
+        "mv /usr/lib/python3/dist-packages/jsonschema /",
+        "No module named 'jsonschema': install jsonschema for /usr/bin/python3",
+    ),
+    "drop-in-cut-off": Fault(f"printf 'ClientAliveInt' >{DROP_IN}", KEPT),
+    "drop-in-of-zeros": Fault(f"head -c 4096 /dev/zero >{DROP_IN}", KEPT),
+    "drop-in-of-rubbish": Fault(f"head -c 4096 /dev/urandom >{DROP_IN}", KEPT),
+    "umask-000": Fault("", KEPT, umask="000"),
+    "umask-777": Fault(f"rmdir {FOLDER}", KEPT, umask="777"),
+    "umask-777-block": Fault(NO_INCLUDE, KEPT, umask="777"),
+    "wrong-clock": Fault("touch -d 2099-01-01 /etc/ssh/sshd_config /etc/ssh/sshd_config.d", KEPT),
+}
+
+QUICK = ("bullseye", "forky")
+
+
+@functools.lru_cache(maxsize=None)
+def tally(suite: str) -> list[int]:
+    """Return how many faults a release was told of, and how many it kept the policy under, to be counted on."""
+    return [0, 0]
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(suite, marks=[] if suite in QUICK else pytest.mark.slow) for suite in RELEASES]
+)
+def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """One machine of each release; each case brings its fault, and the way back is the fixture's below."""
+    with Machine(request.param) as machine:
+        bake(machine)
+        machine.boot()
+        machine.wait()
+        machine.sh(PUT_AWAY)
+        yield machine
+        told, kept = tally(request.param)
+        print(f"\n{machine.release.name}: {told + kept} faults, {kept} kept, {told} told, the rest is failures")
+
+
+@pytest.fixture
+def broken(booted: Machine) -> Iterator[Machine]:
+    """The machine with sshd running as it was; after the case root logs in, whatever the fault has done."""
+    booted.sh("systemctl reset-failed ssh; systemctl restart ssh")
+    yield booted
+    booted.sh(BRING_BACK)
+    # Not started anew: this is the sshd that the case has left.
+    assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
+    assert booted.run(*LOGIN).stdout == "root\n"
+
+
+def reason(log: str) -> str:
+    """Return what cloud-init's log has last as the module's exception: its words, in one line."""
+    return re.findall(r"^(?:ssh_keepalive\.\w+\.)?\w+Error: (.*)$", log, re.MULTILINE)[-1]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault(broken: Machine, name: str) -> None:
+    fault = FAULTS[name]
+    if fault.openssh not in (None, broken.release.openssh):
+        pytest.skip(f"about OpenSSH {fault.openssh}")
+    script = fault.script
+    if script.startswith("{apply}"):
+        apply(broken, fault.section)
+        script = script[len("{apply}") :]
+    broken.sh(script)
+    before = broken.sh(STATE).stdout
+    could_log_in = broken.run(*LOGIN, check=False).stdout
+    set_default(broken, fault.section)
+    environment = " ".join(f"{name}={value}" for name, value in fault.environment.items())
+    command = "/usr/bin/cloud-init single --name ssh_keepalive --frequency always"
+    script = f"umask {fault.umask}; exec /usr/bin/env {environment} {command}"
+    broken.sh(": >/var/log/cloud-init.log")
+    answer = broken.sh(script, check=False)
+    log = broken.run("cat", "/var/log/cloud-init.log").stdout
+    said = reason(log) if answer.returncode else KEPT
+    if fault.says is KEPT:
+        assert said is KEPT
+        assert effective(broken)["clientaliveinterval"] == "61"
+        assert re.search(r"ssh_keepalive: .* (changed, sshd restarted|unchanged)$", log, re.MULTILINE)
+    else:
+        assert said is not KEPT
+        assert re.fullmatch(fault.says, said)
+        assert broken.sh(STATE).stdout == before
+    assert broken.run(*LOGIN, check=False).stdout == could_log_in or not could_log_in
+    if fault.says is KEPT:
+        assert not re.search(r"/\.\S*ssh-keepalive", broken.sh(STATE).stdout)
+    if fault.starts:
+        broken.sh("test ! -e /usr/bin/systemctl.real || exec systemctl.real restart ssh; exec systemctl restart ssh")
+    tally(broken.suite)[fault.says is KEPT] += 1

@@ -1,0 +1,175 @@
+"""A run that is killed or refused something at any of its system calls: nothing is lost, the next run repairs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from baking import bake
+from machine import RELEASES, Machine
+
+FOLDER = "/etc/ssh/sshd_config.d"
+MAIN = "/etc/ssh/sshd_config"
+FILES = (MAIN, f"{FOLDER}/00-ssh-keepalive.conf", "/etc/profile.d/zz-ssh-keepalive.sh")
+
+# Says how a run has ended: kept, or told with the reason. Whatever else it raises is a traceback.
+RUN = """\
+import sys
+from ssh_keepalive import policy, sshd
+try:
+    print("kept", sshd.apply(policy.parse({section!r}), sshd.Sshd()))
+except (policy.PolicyError, sshd.SshdError) as error:
+    print("told", error)
+"""
+# What changes files, and what starts programs; after the lock has been taken, which is the marker.
+CALLS = "openat,write,fsync,fchmod,chmod,fchown,mkdir,rmdir,link,linkat,rename,unlink,flock,clone,clone3,vfork,close"
+MARKER = "flock"
+STRACE = "/opt/strace"
+# What an interrupted run must never keep from happening.
+START = "systemctl reset-failed ssh; systemctl restart ssh; ssh localhost whoami"
+
+
+class Change(NamedTuple):
+    """What a machine is like, has as its policy, and is to have; what changes in between."""
+
+    setup: str
+    before: object
+    after: object
+    between: str = ""
+
+
+NO_INCLUDE = f"sed -i /^Include/d {MAIN}\n"
+PAIR = {"client_alive_interval": 61}
+OTHER = {"client_alive_interval": 62}
+IDLE = {"idle_timeout": "15m", "idle_fallback": "tmout"}
+CHANGES = {
+    "first-drop-in": Change(f"rmdir {FOLDER}\n", None, PAIR),
+    "drop-in": Change("", PAIR, OTHER),
+    "block": Change(NO_INCLUDE, PAIR, OTHER),
+    "drop-in-and-tmout": Change("", {**PAIR, **IDLE}, {**OTHER, **IDLE, "idle_timeout": "16m"}),
+    "block-and-tmout": Change(NO_INCLUDE, {**PAIR, **IDLE}, {**OTHER, **IDLE, "idle_timeout": "16m"}),
+    "drop-in-to-block": Change("", PAIR, OTHER, NO_INCLUDE),
+    "off": Change("", {**PAIR, **IDLE}, False),
+    "block-off": Change(NO_INCLUDE, {**PAIR, **IDLE}, False),
+}
+INTERRUPTIONS = {
+    "killed": "signal=KILL:when={}",
+    "refused-once": "error=ENOSPC:when={}",
+    "refused-from-then-on": "error=EIO:when={}+",
+}
+
+
+def bring_strace(machine: Machine) -> None:
+    """Copy the host's strace into a machine, with its own libraries."""
+    program = shutil.which("strace")
+    assert program, "apt install strace"
+    folder = machine.root / STRACE[1:]
+    folder.mkdir(parents=True)
+    libraries = subprocess.run(("ldd", program), stdout=subprocess.PIPE, text=True, check=True).stdout
+    for file in (program, *re.findall(r"/\S+", libraries)):
+        shutil.copy(file, folder)
+
+
+def strace(machine: Machine, change: object, *options: str) -> subprocess.CompletedProcess[str]:
+    """Apply a section under strace, the run itself and not what it starts."""
+    (loader,) = (machine.root / STRACE[1:]).glob("ld-linux*")
+    command = (f"{STRACE}/{loader.name}", "--library-path", STRACE, f"{STRACE}/strace", *options)
+    return machine.run(*command, "python3", "-B", "-c", RUN.format(section=change), check=False, timeout=90)
+
+
+def steps(machine: Machine, change: object) -> list[tuple[str, int]]:
+    """Return the system calls of a run from the lock on: what is called, for the how manieth time."""
+    answer = strace(machine, change, "-o", "/trace", "-e", f"trace={CALLS}")
+    assert answer.stdout.startswith("kept"), answer
+    found, counts = [], dict.fromkeys(CALLS.split(","), 0)
+    for line in (machine.root / "trace").read_text().splitlines():
+        call = line.partition("(")[0]
+        if call in counts:
+            counts[call] += 1
+            if counts[MARKER]:
+                found.append((call, counts[call]))
+    return found
+
+
+def texts(machine: Machine) -> dict[str, bytes | None]:
+    """Return what the files are, and whatever else of ours lies about."""
+    places = {machine.root / file[1:] for file in FILES}
+    for folder in ("etc/ssh", "etc/ssh/sshd_config.d", "etc/profile.d"):
+        places |= set((machine.root / folder).glob(".*ssh-keepalive*"))
+    return {f"/{place.relative_to(machine.root)}": _bytes(place) for place in sorted(places)}
+
+
+def _bytes(place: Path) -> bytes | None:
+    return place.read_bytes() if place.exists() else None
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(suite, marks=[] if suite == "bullseye" else pytest.mark.slow) for suite in RELEASES],
+)
+def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with Machine(request.param) as machine:
+        bake(machine)
+        bring_strace(machine)
+        machine.boot()
+        machine.wait()
+        machine.sh("cp -a /etc/ssh /etc/profile.d /root/")
+        # Python's cache is written by the first
+        machine.run("python3", "-c", RUN.format(section=False))
+        yield machine
+
+
+RESTORE = "rm -rf /etc/ssh /etc/profile.d; cp -a {0}/ssh {0}/profile.d /etc\n"
+
+
+def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
+    """Interrupt a change at each of its steps (or at each so manieth), and return how many there were."""
+    machine.sh(RESTORE.format("/root") + change.setup)
+    if change.before is not None:
+        machine.run("python3", "-c", RUN.format(section=change.before))
+    machine.sh(change.between + "rm -rf /before; mkdir /before; cp -a /etc/ssh /etc/profile.d /before")
+    old = texts(machine)
+    all_steps = steps(machine, change.after)
+    new = texts(machine)
+    assert set(old) == set(new) == set(FILES)
+    assert old != new
+    ends = {"kept": 0, "told": 0, "killed": 0}
+    for call, number in all_steps[::stride]:
+        machine.sh(RESTORE.format("/before"))
+        where = f"{call} {number}"
+        inject = f"inject={call}:" + INTERRUPTIONS[how].format(number)
+        answer = strace(machine, change.after, "-o", "/dev/null", "-e", "trace=" + call, "-e", inject)
+        end = answer.stdout.partition(" ")[0] or "killed"
+        assert (end == "killed") == (how == "killed"), (where, answer)
+        ends[end] += 1
+        found = texts(machine)
+        for file in FILES:
+            assert found[file] in (old[file], new[file]), (where, file, found[file])
+        if how == "refused-once":
+            # What could not be taken away, and is read by nobody, may lie about until the next run.
+            assert {file: found[file] for file in FILES} == (new if end == "kept" else old), (where, answer.stdout)
+        assert machine.sh(START).stdout == "root\n", where
+        answer = machine.run("python3", "-B", "-c", RUN.format(section=change.after))
+        assert answer.stdout.startswith("kept"), (where, answer)
+        assert texts(machine) == new, where
+    machine.run("ssh", "localhost", "whoami")
+    print(f"{machine.suite} {how}: {sum(ends.values())} of {len(all_steps)} steps, {ends}")
+    return sum(ends.values())
+
+
+@pytest.mark.parametrize("how", INTERRUPTIONS)
+@pytest.mark.parametrize("name", ["drop-in-and-tmout", "block"])
+def test_a_run_may_end_anywhere(booted: Machine, name: str, how: str) -> None:
+    assert interrupt(booted, CHANGES[name], how, stride=11) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", INTERRUPTIONS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_may_end_at_every_system_call(booted: Machine, name: str, how: str) -> None:
+    assert interrupt(booted, CHANGES[name], how, stride=1) > 30
