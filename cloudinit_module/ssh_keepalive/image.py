@@ -4,9 +4,12 @@
 import contextlib
 import errno
 import os
+import py_compile
 import re
 import shutil
 import stat
+import sys
+import tempfile
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from . import dropin, policy, registration, tmout
@@ -168,6 +171,7 @@ def install(root: Root) -> None:
             if name.endswith((".py", ".json")):
                 _copy(root, os.path.join(_PACKAGE, name), folder)
         _copy(root, _MODULE + ".py", folder)
+        _compile(root, folder)
         root.write(_COMMAND, shebang + b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n", 0o755)
     _land(root, folder, schema, modules)
     # At the end: what we copy from may be there, where cloud-init's Python was before.
@@ -270,6 +274,24 @@ def _take_module_from(root: Root, folder: str) -> None:
 def _copy(root: Root, name: str, folder: str) -> None:
     with open(os.path.join(_SOURCE, name), "rb") as stream:
         root.write("{}/{}".format(folder, name), stream.read())
+
+
+def _compile(root: Root, folder: str) -> None:
+    """Compile the module for the Python that runs this, if the image has that: its first boot need not."""
+    python = "python{}.{}".format(*sys.version_info[:2])
+    if not any(python in root.names(base) for base in ("/usr/lib", "/usr/lib64")):
+        return
+    names = [os.path.join(_PACKAGE, name) for name in root.names("{}/{}".format(folder, _PACKAGE))]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (*names, _MODULE + ".py"):
+            module, suffix = os.path.splitext(os.path.join(folder, name))
+            if suffix != ".py":
+                continue
+            source, compiled = module + suffix, os.path.join(scratch, "compiled")
+            py_compile.compile(root.real(source), compiled, source, doraise=True)
+            where, stem = os.path.split(module)
+            with open(compiled, "rb") as stream:
+                root.write("{}/__pycache__/{}.{}.pyc".format(where, stem, sys.implementation.cache_tag), stream.read())
 
 
 def _has_cloud_init(root: Root, folder: str) -> bool:

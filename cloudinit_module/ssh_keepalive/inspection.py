@@ -111,7 +111,7 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
     try:
         version = sshd.version()
         found = found._replace(version=version)
-        knows = sshd.knows("ChannelTimeout", "session:*=60") if kept.idle_timeout is not None else None
+        knows = sshd.knows_channel_timeout(version) if kept.idle_timeout is not None else None
         expression = openssh.express(kept, version, knows)
         promise = Report(sshd.file, kept, version, expression, (), False, False).promise()
         found = found._replace(expression=expression, promise=promise)

@@ -19,8 +19,8 @@ _FACTS = {
     # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: on 9.2 an interval of 5 s sends one
     # every 10 s, and 20/2 drops after 120 s; after 60 s on 8.4, 10.0 and 10.6.
     "doubles-client-alive": ((9, 2), (9, 5)),
-    # sshd_config(5) ChannelTimeout and UnusedConnectionTimeout; release notes of 9.2. A machine's own sshd is asked,
-    # since distributions add what is newer.
+    # sshd_config(5) ChannelTimeout and UnusedConnectionTimeout; release notes of 9.2. A machine's own older sshd is
+    # asked, since distributions add what is newer.
     "channel-timeout": ((9, 2), None),
     # Before commit caa6d7d19 (10.5) ChannelTimeout in a Match block is ignored, though sshd -T prints it.
     "channel-timeout-in-match": ((10, 5), None),

@@ -2,7 +2,6 @@
 """The policy that a section of user-data asks for."""
 
 import contextlib
-import difflib
 import ipaddress
 import json
 import os
@@ -246,6 +245,8 @@ def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -
         )
     if key in schema["properties"][KEY]["properties"]:
         return "not in match, it holds for the whole machine: put it beside match"
+    import difflib
+
     squeezed = {_squeeze(name): name for name in properties}
     close = difflib.get_close_matches(_squeeze(key), squeezed, 1)
     if close:

@@ -136,9 +136,11 @@ class Sshd:
             raise SshdError("sshd -V names no OpenSSH version: {}".format(answer.last_words()))
         return version
 
-    def knows(self, keyword: str, value: str) -> bool:
-        """Ask sshd whether it knows a keyword."""
-        answer = self._run("sshd", "-t", "-f", os.devnull, "-o", "{}={}".format(keyword, value))
+    def knows_channel_timeout(self, version: openssh.Version) -> bool:
+        """Return whether it knows ChannelTimeout; one of an older version is asked: distributions add what is newer."""
+        if openssh.has(version, "channel-timeout"):
+            return True
+        answer = self._run("sshd", "-t", "-f", os.devnull, "-o", "ChannelTimeout=session:*=60")
         return "Bad configuration option" not in answer.err
 
     def prove(
@@ -587,7 +589,7 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
     reads_drop_ins = openssh.has(version, "reads-drop-ins")
     if not reads_drop_ins and not sshd.main_is_ours_to_change:
         raise SshdError("OpenSSH {}.{} reads no drop-ins, and {} is not ours to change".format(*version, sshd.main))
-    channel_timeout = sshd.knows("ChannelTimeout", "session:*=60") if policy.idle_timeout is not None else None
+    channel_timeout = sshd.knows_channel_timeout(version) if policy.idle_timeout is not None else None
     expression = openssh.express(policy, version, channel_timeout)
     with sshd.alone() as unfinished:
         if reads_drop_ins and sshd.place() == sshd.file:

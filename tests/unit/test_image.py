@@ -2,6 +2,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,20 @@ def test_install_twice_is_once_and_uninstall_leaves_nothing(folder):
     assert (folder / LIST).stat().st_ino == inode
     uninstall(Root(str(folder)))
     assert tree(folder) == before
+    uninstall(Root(str(folder)))
+    assert tree(folder) == before
+
+
+def test_the_first_boot_of_the_same_python_has_nothing_to_compile(folder):
+    make(folder, {"usr/lib/python{}.{}/os.py".format(*sys.version_info[:2]): ""})
+    before = tree(folder)
+    install(Root(str(folder)))
+    packages = folder / PACKAGES
+    command = [sys.executable, "-v", "-c", "import cc_ssh_keepalive, ssh_keepalive.sshd"]
+    said = subprocess.run(command, env={"PYTHONPATH": str(packages)}, stderr=subprocess.PIPE, check=True).stderr
+    lines = [line for line in said.decode().splitlines() if str(packages) in line]
+    assert [line for line in lines if " matches " in line]
+    assert not [line for line in lines if line.startswith("# wrote")]
     uninstall(Root(str(folder)))
     assert tree(folder) == before
 
