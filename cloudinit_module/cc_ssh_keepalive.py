@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""SSH keepalive: have sshd drop dead clients, from the first boot on."""
+"""SSH keepalive: have sshd drop dead clients and idle sessions, from the first boot on."""
 
 # Only the standard library here, and no attribute called schema: anything else aborts cloud-init's whole boot stage.
 import logging
@@ -9,10 +9,10 @@ distros = ["all"]
 meta = {
     "id": "cc_ssh_keepalive",
     "name": "SSH keepalive",
-    "title": "Have sshd drop dead clients",
+    "title": "Have sshd drop dead clients and idle sessions",
     "description": "Keep the policy of ``ssh_keepalive`` in sshd's configuration, proved by the sshd that is there.",
     "distros": distros,
-    "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n"],
+    "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"],
     "frequency": frequency,
     "activate_by_schema_keys": ["ssh_keepalive"],
 }

@@ -20,7 +20,16 @@ LETTERS = "ab01_.@+$-AZ"
 
 # Those who log in in the tests, and patterns that fit some of them
 PEOPLE = ["root", "ordinary", "*", "?*", "r*", "*t", "?oot", "ord*y", "Root", "ordinar"]
-PLACES = ["127.0.0.1", "127.0.0.0/8", "::1", "::/0", "0.0.0.0/0", "10.0.0.0/08", "::FFFF:192.0.2.1", "1:2::3.4.5.6/128"]
+PLACES = [
+    "127.0.0.1",
+    "127.0.0.0/8",
+    "::1",
+    "::/0",
+    "0.0.0.0/0",
+    "10.0.0.0/08",
+    "::FFFF:0:192.0.2.1",
+    "1:2::3.4.5.6/128",
+]
 
 
 @st.composite

@@ -6,7 +6,7 @@ import re
 from typing import Dict, List, NamedTuple, Optional
 
 from .openssh import Directives, Expression
-from .policy import Policy, parse
+from .policy import Entry, Policy, parse
 
 NAME = "00-ssh-keepalive.conf"
 
@@ -27,6 +27,11 @@ class Mismatch(NamedTuple):
     reported: Optional[str]
 
 
+def criterion(entry: Entry) -> str:
+    """Return whom an entry is for, as its Match line says it."""
+    return "{} {}".format(entry.criterion.capitalize(), ",".join(entry.patterns))
+
+
 def render(policy: Policy, expression: Expression) -> str:
     """Return the text of the drop-in."""
     return _globals(policy, expression) + _matches(expression)
@@ -41,16 +46,26 @@ def _globals(policy: Policy, expression: Expression) -> str:
 def _matches(expression: Expression) -> str:
     lines = []
     for entry, directives in expression.blocks:
-        lines.append("Match {} {}\n".format(entry.criterion.capitalize(), ",".join(entry.patterns)))
+        lines.append("Match {}\n".format(criterion(entry)))
         lines += ["    {} {}\n".format(keyword, value) for keyword, value in directives]
     return "".join(lines)
 
 
+def with_include(main: str, file: str) -> str:
+    """Return the text of a main file with a marked block at its top that has sshd read a drop-in before all else."""
+    return "{}Include {}\n{}{}".format(_BEGIN, file, _END, without_block(main))
+
+
+def holds_policy(main: str) -> bool:
+    """Return whether a block of a main file holds a policy, and not only an Include."""
+    return any(_POLICY in block for block in _BLOCK.findall(main))
+
+
 def with_block(main: str, policy: Policy, expression: Expression) -> str:
-    """Return the text of a main file with marked blocks: one at its top, where it wins, and one at its end.
+    """Return the text of a main file with marked blocks, for an sshd that includes no drop-in: at its top and its end.
 
     What is for some goes to the end, since nothing but a Match ends a Match, and last comes one for all: what somebody
-    appends is then for everybody.
+    appends is then for everybody (and comes before the file's own globals).
     """
     main = _BEGIN + _globals(policy, expression) + _END + without_block(main)
     if not expression.blocks:
@@ -86,7 +101,7 @@ def read_policy(text: str) -> Optional[Policy]:
 def mismatches(directives: Directives, report: str) -> List[Mismatch]:
     """Return the directives that the output of `sshd -T` does not bear out.
 
-    Keywords are compared without case: sshd -T prints them in lower case up to 10.4 and in CamelCase from 10.5 on.
+    Keywords are compared without case: sshd -T prints them in lower case up to 10.3 and in CamelCase from 10.4 on.
     """
     reported: Dict[str, str] = {}
     for line in report.splitlines():

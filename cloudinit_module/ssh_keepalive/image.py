@@ -38,7 +38,7 @@ count() {{
     grep -csx "# $1 ssh-keepalive" {main}
 }}
 if count BEGIN >/dev/null && [ "$(count BEGIN)" = "$(count END)" ]; then
-    sed -i '/^# BEGIN ssh-keepalive$/,/^# END ssh-keepalive$/d' {main}
+    sed -i '/^# BEGIN ssh-keepalive$/,/^# END ssh-keepalive$/d' "$(readlink -f {main})"
 fi
 """.format("".join("rm -f {0}/{1} {0}/.{1}.*\n".format(*place) for place in _WRITTEN), main=_MAIN)
 _PACKAGE = "ssh_keepalive"

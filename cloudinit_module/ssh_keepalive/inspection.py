@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import dropin, image, instance, openssh, policy, processes, state, tmout, trace
 from .policy import Entry, Policy, PolicyError
-from .sshd import NOBODY, Report, Sshd, SshdError, UnansweredError, somebody
+from .sshd import NOBODY, OPTION_REMEDY, Report, Sshd, SshdError, UnansweredError, questions, somebody
 from .state import Deviation, Problem, State
 
 # What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
@@ -115,8 +115,8 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
         expression = openssh.express(kept, version, knows)
         promise = Report(sshd.file, kept, version, expression, (), False, False).promise()
         found = found._replace(expression=expression, promise=promise)
-        questions, unproved = _questions(expression)
-        answers = list(_answers(questions, version, sshd))
+        asked, unproved = _questions(expression)
+        answers = list(_answers(asked, version, sshd))
     except UnansweredError as error:
         return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "start sshd, and ask again"),))
     except PolicyError as error:
@@ -130,7 +130,23 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
         deviations=_deviations(expression, answers, sshd), notes=(*unproved, *_unanswered(answers, expression))
     )
     found = _held_against_files(found, text, kept, expression, sshd)
+    problems = [Problem(message, OPTION_REMEDY) for message in sshd.overridden(expression)]
+    problems += _refused(request, version, sshd)
+    found = found._replace(problems=(*found.problems, *problems))
     return _held_against_processes(found, answers[0], sshd, proc)
+
+
+def _refused(request: instance.Request, version: openssh.Version, sshd: Sshd) -> List[Problem]:
+    """Return why what cloud-init's configuration asks for is not what is kept: this sshd cannot, or nobody could."""
+    try:
+        wanted = policy.parse(request.section)
+        if wanted and wanted.enabled:
+            knows = sshd.knows_channel_timeout(version) if wanted.idle_timeout is not None else None
+            openssh.express(wanted, version, knows)
+    except PolicyError as error:
+        where = ", ".join(request.sources)
+        return [Problem("{} asks for what is refused: {}".format(where, error), "correct that, or ssh-keepalive apply")]
+    return []
 
 
 def _is_asked(request: instance.Request, kept: Policy) -> bool:
@@ -153,7 +169,7 @@ def _answers(questions: List[_Question], version: openssh.Version, sshd: Sshd) -
 
 def _unanswered(answers: List[_Answer], expression: openssh.Expression) -> Iterator[str]:
     """Say which Match lines of others fitted nobody whom sshd was asked about."""
-    own = {state.named(entry) for entry, _ in expression.blocks}
+    own = {dropin.criterion(entry) for entry, _ in expression.blocks}
     matches = [trace.matches(answer.trace) for answer in answers]
     for match in dict.fromkeys(match for found in matches for match in found):
         if match not in own and not any(found.get(match) for found in matches):
@@ -215,12 +231,10 @@ def _explained_by(flaw: str, deviation: Deviation, sshd: Sshd) -> Problem:
         return Problem(message, "use an OpenSSH that does")
     if flaw:
         return Problem("{}: {}".format(message, flaw), _REAPPLY)
-    if deviation.set_by is None:
+    remedy = _REAPPLY
+    if not sshd.main_is_ours_to_change:
         remedy = "put 'Include {}/*.conf' on its first line, and restart sshd".format(sshd.folder)
-        return Problem("{}: {} does not read {}".format(message, sshd.main, sshd.file), remedy)
-    # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
-    remedy = "put 'Match all' on the last line of {}, and restart sshd".format(sshd.main)
-    return Problem("{}: sshd takes no Match from {}".format(message, sshd.file), remedy)
+    return Problem("{}: {} does not read {}".format(message, sshd.main, sshd.file), remedy)
 
 
 def _explained(deviation: Deviation) -> Problem:
@@ -240,17 +254,12 @@ def _message(deviation: Deviation) -> str:
 
 def _questions(expression: openssh.Expression) -> Tuple[List[_Question], List[str]]:
     """Return questions about nobody and about one of each entry, and which entries nobody fits."""
-    questions = [_Question(NOBODY, _arguments(NOBODY), "")]
-    unproved = []
-    for position, (entry, _) in enumerate(expression.blocks):
-        connection = somebody(entry)
-        if connection:
-            who = " for user {} from {}".format(connection.user, connection.address)
-            questions.append(_Question(connection, _arguments(connection), who))
-        else:
-            who = "{} {}".format(entry.criterion, ",".join(entry.patterns))
-            unproved.append("match[{}] is not proved, nobody of {} is known here yet".format(position, who))
-    return questions, unproved
+    connections, unproved = questions(expression)
+    found = [_Question(NOBODY, _arguments(NOBODY), "")]
+    for connection in connections:
+        who = " for user {} from {}".format(connection.user, connection.address)
+        found.append(_Question(connection, _arguments(connection), who))
+    return found, unproved
 
 
 def _arguments(connection: openssh.Connection) -> Dict[str, str]:
@@ -287,6 +296,9 @@ def _held_against_processes(found: State, answer: _Answer, sshd: Sshd, proc: str
     pid_file = {keyword.lower(): value for keyword, value in reported.items()}.get("pidfile")
     listener = processes.listener(pid_file, proc)
     changes = {file: os.stat(file).st_ctime for file in trace.files(answer.trace)}
+    if sshd.file in changes:
+        # What is put back after a refusal is as it was before, but for this one.
+        changes[sshd.file] = os.stat(sshd.file).st_mtime
     unread = None
     if listener:
         unread = next((file for file, time in changes.items() if time > listener.read), None)

@@ -60,6 +60,11 @@ def parse_version(text: str) -> Optional[Version]:
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
+def overrides(command_line: str) -> Dict[str, str]:
+    """Return what sshd's own command line sets, by keyword in lower case: it comes before all files; sshd(8), -o."""
+    return {keyword.lower(): value for keyword, value in re.findall(r" -o ?([A-Za-z]+)(?:=| )([^ ]+)", command_line)}
+
+
 def has(version: Version, fact: str) -> bool:
     """Return whether a fact of the table holds for a version."""
     first, first_without = _FACTS[fact]

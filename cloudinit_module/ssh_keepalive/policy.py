@@ -320,10 +320,16 @@ def _entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> Li
 def _network_problems(address: str) -> List[str]:
     """Return why sshd would refuse an address or a network that is written like one."""
     try:
-        ipaddress.ip_network(address)
+        network = ipaddress.ip_network(address)
     except ValueError:
         with contextlib.suppress(ValueError):
             network = ipaddress.ip_network(address, strict=False)
             return ["{}: has bits beyond its mask, did you mean {}?".format(_shown(address), network)]
         return ["{}: is no address and no network, correct it".format(_shown(address))]
+    mapped = ipaddress.IPv6Network("::ffff:0:0/96")
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96 and mapped.overlaps(network):
+        # Measured: sshd turns such an address of a client into IPv4 before it matches.
+        number = int(network.network_address) & 0xFFFFFFFF
+        meant = ipaddress.IPv4Network((number, network.prefixlen - 96))
+        return ["{}: sshd sees such clients as IPv4, did you mean {}?".format(_shown(address), meant)]
     return []

@@ -3,6 +3,7 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import grp
 import ipaddress
 import logging
@@ -16,7 +17,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from . import command, dropin, openssh, tmout
 from .command import Answer
 from .policy import KEY, Entry, Policy
-from .trace import complaint
+from .trace import complaint, matches
 
 LOG = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ _COMMAND_SECONDS = 10.0
 # What all commands together may take, and what is kept of it for the way back.
 _TOTAL_SECONDS = 40.0
 _WAY_BACK_SECONDS = 15.0
+# The ways to have sshd read a policy, each where the ones before it do not do
+_DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
 _PID_FILE_SECONDS = 3.0
 # What systemctl is-active says of a service (systemd's unit_active_state_table; "unknown" up to systemd 230).
@@ -32,6 +35,7 @@ _RUNS_NOT = ("inactive", "deactivating", "failed", "maintenance", "unknown")
 
 # One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
 NOBODY = openssh.Connection(".invalid", (), "192.0.2.1")
+OPTION_REMEDY = "remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
 # Complete, because a Match on what is missing makes sshd fail (8.4 to 10.6; to them port 0 is missing, too).
 _CONNECTION = "user={},host=.invalid,addr={},laddr=192.0.2.1,lport=1"
 
@@ -106,6 +110,7 @@ class Sshd:
         vendor_ssh: str = "/usr/etc/ssh",
         profile: str = "/etc/profile.d",
         run: str = "/run",
+        proc: str = "/proc",
         path: str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
     ) -> None:
         # SUSE has its main file in /usr/etc alone: one in /etc/ssh would replace it.
@@ -120,6 +125,7 @@ class Sshd:
         self.tmout_file = os.path.join(profile, tmout.NAME)
         self._services = services
         self._run_folder = run
+        self._proc = proc
         self._lock_file = os.path.join(run, "ssh-keepalive.lock")
         self._pid_file: Optional[str] = None
         self._path = path
@@ -140,7 +146,8 @@ class Sshd:
         """Return whether it knows ChannelTimeout; one of an older version is asked: distributions add what is newer."""
         if openssh.has(version, "channel-timeout"):
             return True
-        answer = self._run("sshd", "-t", "-f", os.devnull, "-o", "ChannelTimeout=session:*=60")
+        options = ("-o", "ChannelTimeout=session:*=60", "-o", "UnusedConnectionTimeout=60")
+        answer = self._run("sshd", "-t", "-f", os.devnull, *options)
         return "Bad configuration option" not in answer.err
 
     def prove(
@@ -148,18 +155,16 @@ class Sshd:
     ) -> Tuple[str, ...]:
         """Ask sshd whether it keeps what is in the drop-in (or in its main file), with its own or another main file.
 
-        It is asked for one whom no entry fits, and for one whom each fits. Return the entries where nobody does; raise
-        SshdError if it does not keep it.
+        It is asked for one whom no entry fits, and for one of each pattern. Return the entries that fit nobody here;
+        raise SshdError if it does not keep it.
         """
-        unproved = []
-        self._prove_for(NOBODY, expression, in_main, main)
-        for position, (entry, _) in enumerate(expression.blocks):
-            connection = somebody(entry)
-            if connection:
-                self._prove_for(connection, expression, in_main, main)
-            else:
-                who = "{} {}".format(entry.criterion, ",".join(entry.patterns))
-                unproved.append("match[{}] is not proved, nobody of {} is known here yet".format(position, who))
+        connections, unproved = questions(expression)
+        for connection in (NOBODY, *connections):
+            self._prove_for(connection, expression, in_main, main)
+        if unproved and not in_main and not main:
+            read = matches(self._effective(NOBODY, None, "-ddd").err)
+            if any(dropin.criterion(entry) not in read for entry, _ in expression.blocks):
+                raise _NotReadError(self._not_read())
         return tuple(unproved)
 
     def _prove_for(
@@ -189,8 +194,7 @@ class Sshd:
             return "sshd -T does not report {}, {} is wanted{}".format(keyword, wanted, who)
         said = "{} is {} where {} is wanted{}".format(keyword, reported, wanted, who)
         if error is _NotReadError:
-            include = "Include {}/*.conf".format(self.folder)
-            return "{}: {} does not read {}, put '{}' on its first line".format(said, self.main, self.file, include)
+            return "{}: {}".format(said, self._not_read())
         if place is None:
             return "{}: no line sets it".format(said)
         file, _, line = place.rpartition(":")
@@ -199,6 +203,25 @@ class Sshd:
             above = dropin.lines_before(self.text(file) or "")
             place = "{}:{}".format(self.main, int(line) - above)
         return "{}: {} sets it and wins, remove that line".format(said, place)
+
+    def _not_read(self) -> str:
+        include = "Include {}/*.conf".format(self.folder)
+        return "{} does not read {}, put '{}' on its first line".format(self.main, self.file, include)
+
+    def overridden(self, expression: openssh.Expression) -> List[str]:
+        """Return what options that a running sshd was started with set otherwise; they come before all files."""
+        options: Dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError):
+            with open(os.path.join(self._run_folder, "sshd.pid"), encoding="ascii") as stream:
+                pid = int(stream.read())
+            with open("{}/{}/cmdline".format(self._proc, pid), encoding="utf-8", errors="replace") as stream:
+                options = openssh.overrides(stream.read().replace("\0", " "))
+        message = "{0} is {1} where {2} is wanted: sshd was started with -o {0}={1}, which wins"
+        return [
+            message.format(keyword, options[keyword.lower()], value)
+            for keyword, value in expression.directives
+            if options.get(keyword.lower(), value) != value
+        ]
 
     def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> Answer:
         self._make_privilege_separation_folder()
@@ -304,8 +327,7 @@ class Sshd:
 
     def place(self) -> str:
         """Return the file in which the policy is, or would be if sshd reads drop-ins: the drop-in or the main file."""
-        main = self.text(self.main) or ""
-        return self.main if dropin.without_block(main) != main else self.file
+        return self.main if dropin.holds_policy(self.text(self.main) or "") else self.file
 
     def stands(self, file: str, text: Optional[str]) -> bool:
         """Return whether a file has a text already (None: there is no such file), and is as it would be written."""
@@ -509,30 +531,48 @@ class Sshd:
         return answer
 
 
+def questions(expression: openssh.Expression) -> Tuple[List[openssh.Connection], List[str]]:
+    """Return connections that the patterns of each entry fit, and what is to say of entries that fit nobody here."""
+    connections, unproved = [], []
+    for position, (entry, _) in enumerate(expression.blocks):
+        found = [one for one in map(somebody, _by_pattern(entry)) if one]
+        connections += found
+        if not found:
+            who = dropin.criterion(entry)
+            unproved.append("match[{}] is not proved, Match {} fits nobody who is known here yet".format(position, who))
+    return connections, unproved
+
+
+def _by_pattern(entry: Entry) -> List[Entry]:
+    return [entry._replace(patterns=(pattern,)) for pattern in entry.patterns]
+
+
 def somebody(entry: Entry) -> Optional[openssh.Connection]:
-    """Return a connection that an entry fits, None if nobody is known whom it does."""
+    """Return a connection that an entry's first pattern fits, None if nobody is known whom it does."""
+    pattern = entry.patterns[0]
     if entry.criterion == "address":
-        return NOBODY._replace(address=str(ipaddress.ip_network(entry.patterns[0]).network_address))
+        return NOBODY._replace(address=str(ipaddress.ip_network(pattern).network_address))
     if entry.criterion == "user":
         # sshd compares names, there need be no such user.
-        users = [entry.patterns[0].replace("*", "").replace("?", "x") or NOBODY.user]
+        user: Optional[str] = pattern.replace("*", "").replace("?", "x") or NOBODY.user
     else:
-        users = [user for group in _groups_named(entry.patterns) for user in _members(group)]
-    connections = (NOBODY._replace(user=user, groups=_groups_of(user)) for user in users)
-    return next((connection for connection in connections if openssh.fits(entry, connection)), None)
+        user = next(_members(pattern), None)
+    return NOBODY._replace(user=user, groups=_groups_of(user)) if user else None
 
 
-def _groups_named(patterns: Tuple[str, ...]) -> Iterator[grp.struct_group]:
-    for pattern in patterns:
+def _members(pattern: str) -> Iterator[str]:
+    """Yield the members of the groups that a pattern fits."""
+    try:
         # By its name first: a directory may know groups that it does not list.
-        with contextlib.suppress(KeyError):
-            yield grp.getgrnam(pattern)
-    yield from grp.getgrall()
-
-
-def _members(group: grp.struct_group) -> Iterator[str]:
-    yield from group.gr_mem
-    yield from (user.pw_name for user in pwd.getpwall() if user.pw_gid == group.gr_gid)
+        groups = [grp.getgrnam(pattern)]
+    except KeyError:
+        groups = [group for group in grp.getgrall() if fnmatch.fnmatchcase(group.gr_name, pattern)]
+    for group in groups:
+        # sshd looks members up, and one that is only listed is none.
+        yield from (user for user in group.gr_mem if _groups_of(user))
+    numbers = {group.gr_gid for group in groups}
+    if numbers:
+        yield from (user.pw_name for user in pwd.getpwall() if user.pw_gid in numbers)
 
 
 def _groups_of(user: str) -> Tuple[str, ...]:
@@ -591,31 +631,36 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
         raise SshdError("OpenSSH {}.{} reads no drop-ins, and {} is not ours to change".format(*version, sshd.main))
     channel_timeout = sshd.knows_channel_timeout(version) if policy.idle_timeout is not None else None
     expression = openssh.express(policy, version, channel_timeout)
+    ways = [_IN_MAIN]
+    if reads_drop_ins:
+        ways = [_DROP_IN] if sshd.place() == sshd.file else []
+        ways += [_INCLUDED, _IN_MAIN] if sshd.main_is_ours_to_change else []
     with sshd.alone() as unfinished:
-        if reads_drop_ins and sshd.place() == sshd.file:
+        for way in ways[:-1]:
             try:
-                return _keep_in(sshd.file, policy, version, expression, unfinished, sshd)
+                return _keep_in(way, policy, version, expression, unfinished, sshd)
             except _NotReadError:
-                if not sshd.main_is_ours_to_change:
-                    raise
                 sshd.tidy()
-        return _keep_in(sshd.main, policy, version, expression, unfinished, sshd)
+        return _keep_in(ways[-1], policy, version, expression, unfinished, sshd)
 
 
 def _keep_in(
-    place: str,
+    way: str,
     policy: Policy,
     version: openssh.Version,
     expression: openssh.Expression,
     unfinished: bool,
     sshd: Sshd,
 ) -> Report:
-    """Keep a policy in the drop-in or in the main file."""
-    in_main = place == sshd.main
+    """Keep a policy in one of the ways that there are."""
+    in_main = way == _IN_MAIN
     texts: Dict[str, Optional[str]] = {sshd.file: None if in_main else dropin.render(policy, expression)}
     texts[sshd.tmout_file] = tmout.render(expression.tmout) if expression.tmout else None
-    if in_main:
-        texts[sshd.main_file] = dropin.with_block(sshd.text(sshd.main) or "", policy, expression)
+    main = sshd.text(sshd.main) or ""
+    if way != _DROP_IN:
+        texts[sshd.main_file] = (
+            dropin.with_block(main, policy, expression) if in_main else dropin.with_include(main, sshd.file)
+        )
     texts = {file: text for file, text in texts.items() if unfinished or not sshd.stands(file, text)}
     with sshd.prepared(texts):
         if (sshd.main_file if in_main else sshd.file) in texts:
@@ -628,23 +673,26 @@ def _keep_in(
                 if in_main or sshd.file not in str(error):
                     raise
         unproved, restarted = _land(texts, expression, in_main, sshd)
-    return Report(place, policy, version, expression, unproved, bool(texts), restarted)
+    return Report(sshd.main if in_main else sshd.file, policy, version, expression, unproved, bool(texts), restarted)
 
 
 def _remove(policy: Policy, sshd: Sshd) -> Report:
     changed = restarted = False
+    place = sshd.file
     if os.path.isdir(os.path.dirname(sshd.folder)):
         with sshd.alone() as unfinished:
             files = (sshd.file, sshd.tmout_file)
             texts: Dict[str, Optional[str]] = {
                 file: None for file in files if unfinished or not sshd.stands(file, None)
             }
-            if sshd.place() == sshd.main:
-                texts[sshd.main_file] = dropin.without_block(sshd.text(sshd.main) or "")
+            place = sshd.place()
+            main = sshd.text(sshd.main) or ""
+            if dropin.without_block(main) != main:
+                texts[sshd.main_file] = dropin.without_block(main)
             changed = bool(texts)
             with sshd.prepared(texts):
                 _, restarted = _land(texts, None, False, sshd)
-    return Report(sshd.file, policy, None, None, (), changed, restarted)
+    return Report(place, policy, None, None, (), changed, restarted)
 
 
 def _land(
@@ -663,7 +711,11 @@ def _land(
             # Asked after landing: one that starts from here on reads the new text by itself.
             service = sshd.running() if set(texts) - {sshd.tmout_file} else None
             if expression or service:
-                unproved = sshd.prove(expression or openssh.Expression((), None), in_main)
+                expression = expression or openssh.Expression((), None)
+                unproved = sshd.prove(expression, in_main)
+                overridden = sshd.overridden(expression)
+                if overridden:
+                    raise SshdError("; ".join((*overridden, OPTION_REMEDY)))
             if service:
                 sshd.check_that_it_starts()
                 restarting = service

@@ -5,9 +5,10 @@ import datetime
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from .dropin import criterion
 from .instance import Request
 from .openssh import Directives, Expression, Version
-from .policy import Entry, Policy
+from .policy import Policy
 from .processes import Listener, Session
 
 KEPT = "kept"
@@ -82,7 +83,7 @@ class State(NamedTuple):
         if self.expression:
             lines.append("wanted: {}".format(_shown(self.expression.directives)))
             for entry, directives in self.expression.blocks:
-                lines.append("wanted for {}: {}".format(named(entry), _shown(directives)))
+                lines.append("wanted for {}: {}".format(criterion(entry), _shown(directives)))
         lines += self._running()
         if self.unregistered == () and self.verdict != REGISTERED:
             lines.append("registered: cloud-init runs the module")
@@ -138,7 +139,7 @@ class State(NamedTuple):
             "openssh": "{}.{}".format(*self.version) if self.version else None,
             "wanted": dict(self.expression.directives) if self.expression else None,
             "wanted_in_match": (
-                [{"match": named(entry), "wanted": dict(found)} for entry, found in self.expression.blocks]
+                [{"match": criterion(entry), "wanted": dict(found)} for entry, found in self.expression.blocks]
                 if self.expression
                 else None
             ),
@@ -167,11 +168,6 @@ def has_older_settings(session: Session, listener: Optional[Listener], changed: 
     if listener is None or session.parent != listener.pid:
         return False
     return listener.began < changed and session.began < listener.read
-
-
-def named(entry: Entry) -> str:
-    """Return an entry's criterion as its Match line has it."""
-    return "{} {}".format(entry.criterion.capitalize(), ",".join(entry.patterns))
 
 
 def _shown(directives: Directives) -> str:

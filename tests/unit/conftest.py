@@ -106,6 +106,7 @@ class FakeMachine:
             "vendor_ssh": str(self.root / "usr/etc/ssh"),
             "profile": str(self.profile),
             "run": str(self.run),
+            "proc": str(self.root / "proc"),
             "path": path,
         }
         settings.update(changes)

@@ -123,7 +123,7 @@ def test_a_main_file_that_reads_no_drop_ins(kept, proc):
     assert told(kept, proc, 1)[:2] == [
         "not kept: ClientAliveInterval is 0 where 45 is wanted: "
         "/etc/ssh/sshd_config does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
-        "remedy: put 'Include /etc/ssh/sshd_config.d/*.conf' on its first line, and restart sshd",
+        "remedy: ssh-keepalive reapply",
     ]
 
 
@@ -153,7 +153,7 @@ def test_entries_of_match_are_asked_about(machine, proc):
     )
     apply(POLICY._replace(match=entries), machine.sshd())
     lines = told(machine, proc, 0)
-    assert "note: match[1] is not proved, nobody of group no-such-group is known here yet" in lines
+    assert "note: match[1] is not proved, Match Group no-such-group fits nobody who is known here yet" in lines
     assert "note: what Match Group no-such-group changes is not known, since nobody is whom it fits" not in lines
 
 
@@ -296,6 +296,7 @@ def test_a_cloud_init_that_cannot_run_the_module(kept, proc):
 
 
 def test_a_policy_in_the_main_file(machine, proc):
+    machine.openssh("8.0")
     machine.main.write_text("UsePAM yes\n")
     apply(POLICY, machine.sshd())
     lines = told(machine, proc, 0)
@@ -305,4 +306,23 @@ def test_a_policy_in_the_main_file(machine, proc):
     assert told(machine, proc, 1)[:2] == [
         "not kept: ClientAliveInterval is 46 where 45 is wanted: /etc/ssh/sshd_config was changed by hand",
         "remedy: ssh-keepalive reapply",
+    ]
+
+
+def test_what_the_configuration_asks_and_this_sshd_cannot_keep(kept, proc):
+    folder = kept.root / "etc/cloud/cloud.cfg.d"
+    folder.mkdir(parents=True)
+    (folder / "95_ssh_keepalive.cfg").write_text("ssh_keepalive: {idle_timeout: 15m}\n")
+    lines = told(kept, proc, 1)
+    assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
+    assert lines[1] == "remedy: correct that, or ssh-keepalive apply"
+
+
+def test_an_option_of_the_sshd_that_runs(kept, proc):
+    title = "sshd: /usr/sbin/sshd -D -o ClientAliveInterval=0 [listener] 0 of 10-100 startups"
+    (proc.folder / "5/cmdline").write_text(title)
+    assert told(kept, proc, 1)[:2] == [
+        "not kept: ClientAliveInterval is 0 where 45 is wanted: "
+        "sshd was started with -o ClientAliveInterval=0, which wins",
+        "remedy: remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it",
     ]

@@ -109,27 +109,59 @@ NOT_READ = [
 ]
 
 
+def include_block(machine):
+    return "# BEGIN ssh-keepalive\nInclude {}\n# END ssh-keepalive\n".format(machine.file)
+
+
 @pytest.mark.parametrize("text", NOT_READ, ids=["no-include", "empty", "crlf-and-a-value", "conditional"])
-def test_a_main_file_that_reads_no_drop_ins_gets_a_block(machine, text):
+def test_a_main_file_that_reads_no_drop_ins_gets_a_block_that_does(machine, text):
     text = text.replace("{folder}", str(machine.file.parent))
     with machine.main.open("w", newline="") as stream:
         stream.write(text)
     machine.main.chmod(0o640)
     machine.sshd_is("active")
     report = apply(POLICY, machine.sshd())
-    assert machine.main.read_bytes().decode() == BLOCK + text
+    assert machine.main.read_bytes().decode() == include_block(machine) + text
     assert stat.S_IMODE(machine.main.stat().st_mode) == 0o640
     assert sorted(os.listdir(str(machine.ssh))) == ["sshd_config", "sshd_config.d"]
-    assert os.listdir(str(machine.file.parent)) == []
-    assert str(report).endswith("/etc/ssh/sshd_config changed, sshd restarted")
-    assert str(apply(POLICY, machine.sshd())).endswith("/etc/ssh/sshd_config unchanged")
+    assert os.listdir(str(machine.file.parent)) == [machine.file.name]
+    assert machine.file.read_text() == TEXT
+    assert str(report).endswith("/00-ssh-keepalive.conf changed, sshd restarted")
+    assert str(apply(POLICY, machine.sshd())).endswith("/00-ssh-keepalive.conf unchanged")
 
     machine.openssh("9.2")
     assert reapply(machine.sshd()).changed
-    assert machine.main.read_bytes().decode() == BLOCK.replace("45", "18").replace("Max 3", "Max 4") + text
+    assert "ClientAliveInterval 18\n" in machine.file.read_text()
+    assert machine.main.read_bytes().decode() == include_block(machine) + text
+    machine.main.write_text(text)
+    assert reapply(machine.sshd()).changed
     apply(Policy(enabled=False), machine.sshd())
-    assert machine.main.read_bytes().decode() == text
-    assert stat.S_IMODE(machine.main.stat().st_mode) == 0o640
+    assert not machine.file.exists()
+    assert machine.main.read_bytes().decode().replace("\r", "") == text.replace("\r", "")
+
+
+def test_entries_that_fit_nobody_yet_are_read_nevertheless(machine):
+    machine.main.write_text("UsePAM yes\n")
+    nobody = Policy(match=(Entry("group", ("no-such-group",), None, 60, 3),))
+    report = apply(nobody, machine.sshd())
+    assert machine.main.read_text() == include_block(machine) + "UsePAM yes\n"
+    assert report.unproved == ("match[0] is not proved, Match Group no-such-group fits nobody who is known here yet",)
+
+
+def test_an_option_of_the_sshd_that_runs_is_named(machine):
+    machine.sshd_is("active")
+    process = machine.root / "proc/5"
+    process.mkdir(parents=True)
+    (machine.run / "sshd.pid").write_text("5\n")
+    cmdline = "sshd: /usr/sbin/sshd -D -o ClientAliveInterval={} [listener] 0 of 10-100 startups"
+    (process / "cmdline").write_text(cmdline.format(0))
+    changes = {"proc": str(machine.root / "proc")}
+    assert refused(machine, **changes) == (
+        "ClientAliveInterval is 0 where 45 is wanted: sshd was started with -o ClientAliveInterval=0, which wins; "
+        "remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+    )
+    (process / "cmdline").write_text(cmdline.format(45))
+    apply(POLICY, machine.sshd(**changes))
 
 
 def test_an_sshd_that_knows_no_include_gets_a_block_and_no_folder(machine):
@@ -149,7 +181,7 @@ def test_a_link_to_the_main_file_stays_one(machine):
     real.write_text("UsePAM yes\n")
     apply(POLICY, machine.sshd())
     assert machine.main.is_symlink()
-    assert real.read_text() == BLOCK + "UsePAM yes\n"
+    assert real.read_text() == include_block(machine) + "UsePAM yes\n"
     assert os.listdir(str(real.parent)) == ["sshd_config"]
 
 
@@ -604,7 +636,7 @@ def test_an_old_sshd_to_which_its_distribution_has_added_that_uses_it(machine):
     script = (machine.bin / "sshd").read_text()
     (machine.bin / "sshd").write_text(script.replace('"OpenSSH_8" not in version', "True"))
     apply(IDLE, machine.sshd())
-    assert machine.calls("sshd")[1] == "-t -f /dev/null -o ChannelTimeout=session:*=60"
+    assert machine.calls("sshd")[1] == "-t -f /dev/null -o ChannelTimeout=session:*=60 -o UnusedConnectionTimeout=60"
     assert machine.file.read_text().endswith("\nChannelTimeout session:*=900 global=900\nUnusedConnectionTimeout 900\n")
     assert os.listdir(str(machine.profile)) == []
 
@@ -692,7 +724,7 @@ def test_an_entry_that_fits_nobody_yet_is_told(machine):
     assert report.replace(str(machine.root), "") == (
         "ssh_keepalive: a client that stopped answering is gone 180 s after its last sign of life, other times for "
         "those whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
-        "match[1] is not proved, nobody of group no-such-group is known here yet; "
+        "match[1] is not proved, Match Group no-such-group fits nobody who is known here yet; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )
 
