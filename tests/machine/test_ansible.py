@@ -37,6 +37,8 @@ def fleet() -> Iterator[dict[str, Machine]]:
         for machine in machines.values():
             machine.wait()
         machines["shadowed"].sh("echo ClientAliveInterval 7 >/etc/ssh/sshd_config.d/00-a.conf; systemctl restart ssh")
+        # What sudo says where the machine does not know its own name
+        machines["kept"].sh("echo echo sudo: unable to resolve host machine >>~/.bashrc")
         yield machines
 
 
