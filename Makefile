@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring strace zsh ksh93u+m mksh
+HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring openssh-client strace zsh ksh93u+m mksh
 # What make package and its tests take
 host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
 # What the recipes in examples/images take, for test-all

@@ -25,7 +25,7 @@ setup(
     # What cloud-init itself depends on, in the versions that its distributions have
     install_requires=["PyYAML", "jsonschema"],
     extras_require={
-        "test": ["pytest>=7", "pytest-xdist", "build", "python-hcl2>=8", "hypothesis"],
+        "test": ["pytest>=7", "pytest-xdist", "build", "python-hcl2>=8", "hypothesis", "ansible-core>=2.16"],
         "lint": ["ruff==0.17.*", "mypy", "vermin", "types-PyYAML", "types-jsonschema"],
     },
 )

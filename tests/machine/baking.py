@@ -29,9 +29,10 @@ def apply(machine: Machine, section: str, check: bool = True) -> subprocess.Comp
     return machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always", check=check)
 
 
-def effective(machine: Machine) -> dict[str, str]:
-    """Return the values that sshd reports for root on loopback, by keyword in lower case."""
+def effective(machine: Machine, user: str = "root", address: str = "127.0.0.1") -> dict[str, str]:
+    """Return the values that sshd reports for a user from an address, by keyword in lower case."""
     machine.run("mkdir", "-p", "/run/sshd")
-    text = machine.run("sshd", "-T", "-C", "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22").stdout
+    who = f"user={user},host=localhost,addr={address},laddr=127.0.0.1,lport=22"
+    text = machine.run("sshd", "-T", "-C", who).stdout
     pairs = (line.partition(" ") for line in text.splitlines())
     return {keyword.lower(): value for keyword, _, value in pairs}

@@ -227,6 +227,11 @@ class Machine:
         """Tell whether the machine is switched on."""
         return self._nspawn is not None and self._nspawn.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Return the number that process 1 of the machine has on the host."""
+        return self._init
+
     def reseed(self, user_data: str | None, instance_id: str | None = None) -> None:
         """Hand the next boot new user-data, as a new instance unless an instance-id is given."""
         seed = self.root / SEED
