@@ -107,3 +107,17 @@ def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
 def test_no_line_sets_it():
     assert winner("TCPKeepAlive", GLOBALS, MAIN) is None
     assert winner("TCPKeepAlive", "", MAIN) is None
+
+
+def test_what_other_lines_say_leads_nobody_astray():
+    # Whoever names files or writes values as sshd does in its trace
+    trace = GLOBALS + (
+        "debug3: reprocess config:9 setting Banner /etc/a setting TCPKeepAlive no\n"
+        "debug3: reprocess config:10 setting \n"
+        "debug3: reprocess config:11 setting ClientAliveInterval 17\n"
+        "debug3: /etc/ssh/sshd_config.d/a: b.conf:2 setting ClientAliveCountMax 9\n"
+        "debug3: reprocess config:12 setting Banner x: config reprocess config len\n"
+    )
+    assert winner("TCPKeepAlive", trace, MAIN) is None
+    assert winner("ClientAliveInterval", trace, MAIN) == "/etc/ssh/sshd_config:11"
+    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config.d/a: b.conf:2"
