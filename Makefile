@@ -10,7 +10,7 @@ host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
 host-peers: HOST_PACKAGES := piuparts
 
-.PHONY: demo test test-all measure package lint unit machine clean
+.PHONY: demo test test-all measure package lint unit mutants machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
@@ -36,6 +36,12 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/vermin --target=3.6- --no-tips --violations cloudinit_module
 
+mutants: $(VENV)/installed  ## errors put into the pure modules, and those that no unit test finds
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[mutants]'
+	@rm -rf .cache/mutants && mkdir -p .cache/mutants
+	@cp -rL cloudinit_module .cache/mutants/src && cp -r tests pyproject.toml .cache/mutants
+	@cd .cache/mutants && $(CURDIR)/$(BIN)/mutmut run && $(CURDIR)/$(BIN)/mutmut results
+
 unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit -n 2
 
@@ -55,4 +61,4 @@ $(VENV)/installed: setup.py pyproject.toml | host
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .cache .hypothesis mutants build dist cloudinit_module/*.egg-info
+	rm -rf $(VENV) .cache .hypothesis build dist cloudinit_module/*.egg-info

@@ -123,7 +123,7 @@ def winner(keyword: str, trace: str, main: str) -> Optional[str]:
         for line in lines.splitlines():
             place, setting, rest = line.partition(" setting ")
             if setting and rest.split(" ")[0].lower() == keyword.lower():
-                return place.split(": ", 1)[-1].replace("reprocess config:", main + ":")
+                return place.partition(": ")[2].replace("reprocess config:", main + ":")
     return None
 
 

@@ -154,3 +154,17 @@ def test_nobody_elses_lines_go_with_a_block():
     assert "Match" not in without_block(broken)
     assert without_block("# BEGIN ssh-keepalive\nPort 22\n") == "# BEGIN ssh-keepalive\nPort 22\n"
     assert without_block("# BEGIN ssh-keepalive-2\n# END ssh-keepalive-2\n").count("\n") == 2
+
+
+def test_what_other_lines_say_leads_nobody_astray():
+    # Whoever names files or writes values as sshd does in its trace
+    trace = GLOBALS + (
+        "debug3: reprocess config:9 setting Banner /etc/a setting TCPKeepAlive no\n"
+        "debug3: reprocess config:10 setting \n"
+        "debug3: reprocess config:11 setting ClientAliveInterval 17\n"
+        "debug3: /etc/ssh/sshd_config.d/a: b.conf:2 setting ClientAliveCountMax 9\n"
+        "debug3: reprocess config:12 setting Banner x: config reprocess config len\n"
+    )
+    assert winner("TCPKeepAlive", trace, MAIN) is None
+    assert winner("ClientAliveInterval", trace, MAIN) == "/etc/ssh/sshd_config:11"
+    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config.d/a: b.conf:2"

@@ -31,6 +31,18 @@ def test_which_versions_double_the_time(version, doubles):
 
 
 @pytest.mark.parametrize(
+    ("fact", "last_without", "first_with"),
+    [
+        ("reads-drop-ins", (8, 1), (8, 2)),
+        ("channel-timeout", (9, 1), (9, 2)),
+        ("channel-timeout-in-match", (10, 4), (10, 5)),
+    ],
+)
+def test_since_when_a_fact_holds(fact, last_without, first_with):
+    assert (has(last_without, fact), has(first_with, fact)) == (False, True)
+
+
+@pytest.mark.parametrize(
     ("timeout", "version", "pair", "dropped_after"),
     [
         (15, (10, 0), ("3", "4"), 15),

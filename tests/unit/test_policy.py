@@ -268,6 +268,11 @@ PROBLEMS = [
             "ssh_keepalive.unresponsive_timeout: a number of 16610 bits: " + TIME,
         ],
     ),
+    ({"idle_timeout": 2**9999}, ["ssh_keepalive.idle_timeout: a number of 10000 bits: " + IDLE]),
+    (
+        {"idle_timeout": 2**9999 - 1},
+        ["ssh_keepalive.idle_timeout: {}...{}: {}".format(str(2**9999)[:18], str(2**9999 - 1)[-19:], IDLE)],
+    ),
     ({"idle_timeout": [["x" * 60] * 9] * 9}, ["ssh_keepalive.idle_timeout: " + LISTS + ": " + IDLE]),
     (
         {"match": [{"user": ["a"] * 150, "idle_timeout": 60}, {"address": ["::1"] * 101, "idle_timeout": 60}]},

@@ -97,7 +97,12 @@ def test_others_get_none(tmp_path, command, environment):
     assert (value in ("TMOUT=unset", "TMOUT=0"), writable, errors) == (True, "writable", [])
 
 
-@pytest.mark.parametrize("options", [["-eu"], ["-eui"]])
-def test_strict_shells_are_not_ended(tmp_path, options):
-    said, errors = read(tmp_path, ["bash", "--norc", *options], SSH, after="echo done")
+@pytest.mark.parametrize("environment", [{}, SSH], ids=["no-ssh", "ssh"])
+@pytest.mark.parametrize(
+    "command",
+    [["bash", "--norc", "-eu"], ["bash", "--norc", "-eui"], ["ksh93", "-eui"], ["mksh", "-eui"], ["dash", "-eui"]],
+    ids=" ".join,
+)
+def test_strict_shells_are_not_ended(tmp_path, command, environment):
+    said, errors = read(tmp_path, command, environment, after="echo done")
     assert (said, errors) == (["done"], [])
