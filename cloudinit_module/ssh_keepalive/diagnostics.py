@@ -4,9 +4,10 @@
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import document, userdata
+from . import document, explanation, openssh, policy, userdata
 from .document import Path, Place
-from .policy import KEY
+from .openssh import Version
+from .policy import KEY, Policy, PolicyError, Problem
 from .userdata import Remark, UserData
 
 _LEVELS = ("error", "warning", "note")
@@ -18,13 +19,20 @@ _BEFORE, _AFTER = 60, 100
 _LONGEST_MESSAGE = 1000
 
 
-def diagnose(content: bytes) -> List[Remark]:
-    """Return everything that is to say of a file's content, sorted by place."""
+def diagnose(content: bytes, version: Optional[Version] = None) -> List[Remark]:
+    """Return everything that is to say of a file's content, sorted by place; `version` is what is to keep it."""
+    return judge(content, version)[1]
+
+
+def judge(content: bytes, version: Optional[Version] = None) -> Tuple[Optional[Policy], List[Remark]]:
+    """Return the policy in a file's content, None for an error, too, and everything that is to say of it."""
     data = userdata.read(content)
     remarks = list(data.remarks)
+    wanted = None
     if data.part is not None:
-        remarks += _judged(data)
-    return sorted(remarks, key=_order)
+        wanted, judged = _judged(data, version)
+        remarks += judged
+    return None if has_errors(remarks) else wanted, sorted(remarks, key=_order)
 
 
 def has_errors(remarks: List[Remark]) -> bool:
@@ -144,28 +152,29 @@ def _order(remark: Remark) -> Tuple[int, int, int, int, str, str]:
     return number, line, column, _LEVELS.index(remark.level), dotted(remark.path), remark.message
 
 
-def _judged(data: UserData) -> List[Remark]:
-    """Return what is to say of the section itself."""
+def _judged(data: UserData, version: Optional[Version]) -> Tuple[Optional[Policy], List[Remark]]:
+    """Return the policy of the section, and what is to say of it."""
     if data.section is None:
-        return [_remark(data, "note", (KEY,), "null counts as absent")]
-    from . import explanation, policy
-
+        return None, [_remark(data, "note", Problem((KEY,), "null counts as absent"))]
     remarks = []
+    wanted = None
     try:
         wanted = policy.parse(data.section)
         if wanted is not None:
-            remarks += [_remark(data, "warning", *problem) for problem in explanation.surprises(wanted)]
-    except policy.PolicyError as error:
-        remarks += [_remark(data, "error", *problem) for problem in error.problems]
+            remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(wanted)]
+            if version and wanted.enabled:
+                openssh.express(wanted, version)
+    except PolicyError as error:
+        remarks += [_remark(data, "error", problem) for problem in error.problems]
     wrong = {remark.place for remark in remarks if remark.level == "error"}
     for path, scalar in data.scalars.items():
         read = _read_as(scalar)
         if read is not None and path[-1] != "":
             if not isinstance(scalar.value, bool):
-                remarks.append(_remark(data, "warning", path, read))
+                remarks.append(_remark(data, "warning", Problem(path, read)))
             elif scalar.place in wrong:
-                remarks.append(_remark(data, "note", path, read))
-    return remarks
+                remarks.append(_remark(data, "note", Problem(path, read)))
+    return wanted, remarks
 
 
 def _read_as(scalar: document.Scalar) -> Optional[str]:
@@ -178,20 +187,11 @@ def _read_as(scalar: document.Scalar) -> Optional[str]:
     return "YAML 1.1 reads {} as {}: put it in quotes if it is meant as written".format(written, str(value).lower())
 
 
-def _remark(data: UserData, level: str, path: Path, message: str) -> Remark:
+def _remark(data: UserData, level: str, problem: Problem) -> Remark:
     """Return a remark at the key that is unknown, or at the value, or as near as what was written allows."""
-    for length in range(len(path), 0, -1):
-        wants_key = length < len(path) or message.startswith("unknown key")
-        near = path[:length]
-        for candidate in [near] + [other for other in data.scalars if _is_named(other, near)]:
-            for at in [(*candidate, "")] * wants_key + [candidate]:
-                if at in data.scalars:
-                    return Remark(level, message, path, data.part, data.scalars[at].place)
-    return Remark(level, message, path, data.part)
-
-
-def _is_named(path: Path, named: Path) -> bool:
-    """Return whether a policy.Problem would name a path so, with keys that spoil a line made harmless."""
-    from . import policy
-
-    return len(path) == len(named) and path[:-1] == named[:-1] and policy._name(path[-1]) == named[-1]
+    path = (*problem.path[: -len(problem.unknown) or None], *problem.unknown)
+    places = [(*path, ""), path] if problem.unknown else [path]
+    for length in range(len(path) - 1, 0, -1):
+        places += [(*path[:length], ""), path[:length]]
+    place = next((data.scalars[at].place for at in places if at in data.scalars), None)
+    return Remark(level, problem.message, problem.path, data.part, place)

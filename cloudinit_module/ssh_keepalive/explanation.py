@@ -1,38 +1,210 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What a policy means to the people who are logged in."""
 
-from typing import List
+import textwrap
+from typing import List, Tuple, Union
 
-from .openssh import express
-from .policy import KEY, Policy, Problem
+from .openssh import Expression, Version, client_alive, express, has
+from .policy import KEY, Entry, Path, Policy, Problem
 
 # One on which the pair means what it does on most, and one of those (9.2 to 9.4) on which it means twice that
 _USUAL = (10, 0)
 _DOUBLING = (9, 2)
 # Backups and Ansible's tasks are often silent for some minutes.
 _SHORTEST_HARMLESS_IDLE = 600
+_WIDTH = 100
+
+Rows = List[Tuple[str, str]]
 
 
 def surprises(policy: Policy) -> List[Problem]:
     """Return what is legal, but hardly what somebody expects who wrote it."""
+    found = _surprises((KEY,), policy, policy)
+    for position, entry in enumerate(policy.match):
+        found += _surprises((KEY, "match", position), entry, policy)
+    return found
+
+
+def explain(policy: Policy, version: Version) -> str:
+    """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot keep it."""
+    name = "OpenSSH {}.{}".format(*version)
+    if not policy.enabled:
+        return "On {}: the policy is taken off, sshd has its own settings for everybody.\n".format(name)
+    expression = express(policy, version)
+    rows = [("a dead client", _dead(policy, policy, version)), *_idle(policy, expression, version)]
+    if policy.tcp_keep_alive is not None:
+        does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
+        rows.append(("the kernel", does))
+    text = "On {}, for everybody\n".format(name) + _table(rows, ljust=True)
+    times = _timeline(policy, expression, version)
+    if times:
+        text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
+    if expression.blocks:
+        text += "\nFor some, the rest as for everybody" + (
+            "; of two that fit and set the same, the first holds\n" if len(expression.blocks) > 1 else "\n"
+        )
+        text += "".join(_item(_of_entry(entry, policy, version)) for entry, _ in expression.blocks)
+    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(policy, expression, version)))
+
+
+def _surprises(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[Problem]:
     found = []
-    interval, count = policy.client_alive_interval, policy.client_alive_count_max
+    interval, count = times.client_alive_interval, times.client_alive_count_max
     if interval and count:
-        usual, doubled = (express(policy, version).dropped_after for version in (_USUAL, _DOUBLING))
+        usual, doubled = (client_alive(times, version)[1] for version in (_USUAL, _DOUBLING))
         message = (
             "{0} x {1} reads like {2} s, but a dead client is dropped after {3} s, on OpenSSH 9.2 to 9.4 after {4} s: "
             "unresponsive_timeout means the same everywhere"
         )
         message = message.format(interval, count, interval * count, usual, doubled)
-        found.append(Problem((KEY, "client_alive_interval"), message))
-    idle = policy.idle_timeout
-    if idle:
-        if policy.unresponsive_timeout is None and not interval:
+        found.append(Problem((*path, "client_alive_interval"), message))
+    if times.idle_timeout:
+        if not _drops_dead_clients(times, policy):
             message = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
-            found.append(Problem((KEY, "idle_timeout"), message))
-        if idle < _SHORTEST_HARMLESS_IDLE:
+            found.append(Problem((*path, "idle_timeout"), message))
+        if times.idle_timeout < _SHORTEST_HARMLESS_IDLE:
             message = (
                 "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
             )
-            found.append(Problem((KEY, "idle_timeout"), message))
+            found.append(Problem((*path, "idle_timeout"), message))
+    return found
+
+
+def _drops_dead_clients(times: Union[Policy, Entry], policy: Policy) -> bool:
+    """Return whether probes are on, for some as for everybody where nothing else is said."""
+    own = times if (times.unresponsive_timeout, times.client_alive_interval) != (None, None) else policy
+    return bool(own.unresponsive_timeout or own.client_alive_interval)
+
+
+def _probes(times: Union[Policy, Entry], version: Version) -> Tuple[int, int, int]:
+    """Return how many probes a dead client gets, the seconds between them and until it is dropped; all 0 for never."""
+    directives, dropped_after = client_alive(times, version)
+    if not dropped_after:
+        return 0, 0, 0
+    count = int(dict(directives)["ClientAliveCountMax"])
+    return count, dropped_after // (count + 1), dropped_after
+
+
+def _dead(times: Union[Policy, Entry], policy: Policy, version: Version) -> str:
+    count, pause, dropped_after = _probes(times, version)
+    if dropped_after:
+        return "is dropped {} after its last sign of life, with {} unanswered, one every {}".format(
+            _time(dropped_after), _probe_count(count), _time(pause)
+        )
+    idle = policy.idle_timeout if times.idle_timeout is None else times.idle_timeout
+    until = "it stays until TCP gives up, by default hours later"
+    if policy.tcp_keep_alive is False:
+        until = "it stays for ever if nothing is sent to it"
+    if idle and has(version, "channel-timeout"):
+        until = "it stays until its sessions count as idle"
+    if times.client_alive_interval == 0:
+        return "is not looked for: " + until
+    return "is as sshd is set otherwise: by default " + until
+
+
+def _idle(policy: Policy, expression: Expression, version: Version) -> Rows:
+    """Return what becomes of those whom nobody uses."""
+    if policy.idle_timeout is None:
+        return [("an idle session", "is as sshd is set otherwise: by default it stays")]
+    if policy.idle_timeout == 0:
+        return [("an idle session", "stays: idle_timeout is none")]
+    after = _time(policy.idle_timeout)
+    if expression.tmout:
+        shell = (
+            "ends after {} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
+            "an unfinished line counts as idle, too"
+        )
+        stays = "stays: TMOUT is for shells that wait at their prompt"
+        others = ("a silent command", "an idle sftp", "a forward", "a ControlMaster")
+        return [("an idle shell", shell.format(after)), *((other, stays) for other in others)]
+    forward = "keeps its connection while it is used, idle sessions beside it end; "
+    if not has(version, "ends-silent-forwards"):
+        forward += "silent, but open, it keeps it for ever (before 9.7)"
+    else:
+        forward += "after {} of silence in all of it that connection ends, too"
+    early = ", within seconds if that was ended as idle (before 10.3)"
+    return [
+        (
+            "an idle shell",
+            "ends after {} without a byte typed or printed, and a silent command, too; what runs in the foreground of "
+            "a terminal dies, nohup children live on".format(after),
+        ),
+        ("an idle sftp", "ends after {} without traffic; its client notices at the next command".format(after)),
+        ("a forward", forward.format(after)),
+        (
+            "a ControlMaster",
+            "or ssh -N without an open forward ends {} after its last session{}".format(
+                after, early if has(version, "counts-unused-from-last-traffic") else ""
+            ),
+        ),
+    ]
+
+
+def _timeline(policy: Policy, expression: Expression, version: Version) -> Rows:
+    found = []
+    count, pause, dropped_after = _probes(policy, version)
+    if dropped_after:
+        found += [(pause, "the first of {}, to a client that does not answer".format(_probe_count(count)))]
+        found += [(dropped_after, "that client is dropped, with its sessions")]
+    idle = policy.idle_timeout
+    if idle and expression.tmout:
+        found += [(idle, "a shell that waits at its prompt ends")]
+    elif idle and has(version, "counts-unused-from-last-traffic"):
+        found += [(idle, "an idle session ends, and its connection within seconds, if nothing else is in it")]
+    elif idle:
+        found += [(idle, "an idle session ends, and with it the connection of an ssh that has nothing else")]
+        found += [(2 * idle, "the connection of a ControlMaster ends, if nothing else is in it")]
+    return [(_time(seconds), what) for seconds, what in sorted(found)]
+
+
+def _probe_count(count: int) -> str:
+    return "1 probe" if count == 1 else "{} probes".format(count)
+
+
+def _of_entry(entry: Entry, policy: Policy, version: Version) -> str:
+    """Return what is other for those whom an entry fits."""
+    said = []
+    if client_alive(entry, version)[0]:
+        said.append("a dead client " + _dead(entry, policy, version))
+    if entry.idle_timeout == 0:
+        said.append("an idle session stays")
+    elif entry.idle_timeout is not None:
+        said.append("an idle session ends after {}".format(_time(entry.idle_timeout)))
+    return "{} {}: {}".format(entry.criterion, ", ".join(entry.patterns), "; ".join(said))
+
+
+def _not_covered(policy: Policy, expression: Expression, version: Version) -> List[str]:
+    found = ["sessions that are open before: they keep what sshd was set to when they began"]
+    everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
+    if has(version, "probes-in-silence-only") and any(_probes(times, version)[0] for times in everybody):
+        found.append(
+            "a dead client behind a command that prints more often than probes are due: it stays until TCP gives up, "
+            "minutes later (9.2 and later)"
+        )
+    if any(times.idle_timeout for times in everybody) and not expression.tmout:
+        found.append("programs that repaint (top, watch, a clock in a status line): they count as used")
+    if expression.tmout:
+        found.append("whoever leaves bash for another shell (exec dash), and zsh that reads no /etc/profile (Debian's)")
+    return found
+
+
+def _table(rows: Rows, ljust: bool) -> str:
+    width = max(len(name) for name, _ in rows)
+    lines = []
+    for name, text in rows:
+        first = "  " + (name.ljust(width) if ljust else name.rjust(width)) + "  "
+        lines.append(textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first)) + "\n")
+    return "".join(lines)
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False) + "\n"
+
+
+def _time(seconds: int) -> str:
+    """Return a time as sshd_config(5) has it, TIME FORMATS."""
+    found = ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, seconds = divmod(seconds, size)
+        found += "{}{}".format(number, unit) if number else ""
     return found

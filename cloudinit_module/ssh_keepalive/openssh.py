@@ -26,7 +26,43 @@ _FACTS = {
     "channel-timeout-in-match": ((10, 5), None),
     # sshd(8) -G; release notes of 9.3
     "shows-configuration": ((9, 3), None),
+    # ChannelTimeout's `global` is taken before, and does nothing. Measured on 9.2, 9.6, 9.7 and later.
+    "ends-silent-forwards": ((9, 7), None),
+    # Before commit 4f3e65bda (10.3) the clock of UnusedConnectionTimeout starts at the last traffic, not at the end of
+    # the last channel. Measured: a connection ends 1 to 3 s after that on 9.2 to 10.0, as long again after on 10.4.
+    "counts-unused-from-last-traffic": ((9, 2), (10, 3)),
+    # Probes go out only when nothing else is ready. Measured on 9.2 to 10.6; 8.x is not affected.
+    "probes-in-silence-only": ((9, 2), None),
 }
+
+# What distributions have, for those who write user-data elsewhere; what one has added to it only its sshd can tell, and
+# where one has gone to another version, its releases are named. Debian's were seen on machines. The others' are from
+# - names of packages: Ubuntu's 8.2p1-4ubuntu0.11, 8.9p1-3ubuntu0.17, 9.6p1-3ubuntu13.19 and 10.2p1-2ubuntu3.6, those of
+#   Red Hat and its rebuilds, 8.0p1-25, 8.7p1-49.el9_7, 9.9p1-7.el9_8 and 9.9p1-28.el10_2, Fedora's 9.9p1-10.fc42;
+# - SUSE-SU-2024:2308-1 (9.6p1-150600.3.3.1), whose package openSUSE Leap has, too;
+# - Amazon's release notes 2023.10.20260216 (8.7p1-8) and 2023.12.20260817 (9.9p1-10); pkgs.alpinelinux.org.
+DISTRIBUTIONS = {
+    "alpine-3.23": (10, 2),
+    "alpine-3.24": (10, 3),
+    "amazon-2023.10": (8, 7),
+    "amazon-2023.12": (9, 9),
+    "debian-11": (8, 4),
+    "debian-12": (9, 2),
+    "debian-13": (10, 0),
+    "fedora-42": (9, 9),
+    "opensuse-leap-15.6": (9, 6),
+    "rhel-8": (8, 0),
+    "rhel-9.7": (8, 7),
+    "rhel-9.8": (9, 9),
+    "rhel-10": (9, 9),
+    "sles-15.6": (9, 6),
+    "ubuntu-20.04": (8, 2),
+    "ubuntu-22.04": (8, 9),
+    "ubuntu-24.04": (9, 6),
+    "ubuntu-26.04": (10, 2),
+}
+# Rebuilt from Red Hat's sources
+_LIKE_RHEL = re.compile("(almalinux|rocky)(?=-)")
 
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
 _LONGEST_PAUSE = 60
@@ -65,6 +101,14 @@ def overrides(command_line: str) -> Dict[str, str]:
     return {keyword.lower(): value for keyword, value in re.findall(r" -o ?([A-Za-z]+)(?:=| )([^ ]+)", command_line)}
 
 
+def version_of(name: str) -> Optional[Version]:
+    """Return the version that `9.2`, `9.2p1`, `OpenSSH_9.2p1` or a distribution's name means, None without one."""
+    found = re.match(r"(?:OpenSSH_)?([1-9][0-9]?\.[0-9]{1,2})(?:p[0-9]+)?$(?!\n)", name)
+    if found:
+        return parse_version("OpenSSH_" + found.group(1))
+    return DISTRIBUTIONS.get(_LIKE_RHEL.sub("rhel", name))
+
+
 def has(version: Version, fact: str) -> bool:
     """Return whether a fact of the table holds for a version."""
     first, first_without = _FACTS[fact]
@@ -79,7 +123,7 @@ def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = 
     if channel_timeout is None:
         channel_timeout = has(version, "channel-timeout")
     _refuse(policy, version, channel_timeout)
-    directives, dropped_after = _client_alive(policy, version)
+    directives, dropped_after = client_alive(policy, version)
     tmout = None
     if channel_timeout:
         directives += _idle(policy)
@@ -87,7 +131,7 @@ def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = 
         tmout = policy.idle_timeout
     if policy.tcp_keep_alive is not None:
         directives += (("TCPKeepAlive", "yes" if policy.tcp_keep_alive else "no"),)
-    blocks = tuple((entry, _client_alive(entry, version)[0] + _idle(entry)) for entry in policy.match)
+    blocks = tuple((entry, client_alive(entry, version)[0] + _idle(entry)) for entry in policy.match)
     return Expression(directives, dropped_after, blocks, tmout)
 
 
@@ -150,7 +194,7 @@ def _cannot(path: Path, value: Union[int, str], version: Version, why: str) -> P
     return Problem(path, "{}: OpenSSH {}.{} {}".format(value, *version, why))
 
 
-def _client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directives, Optional[int]]:
+def client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directives, Optional[int]]:
     """Return the directives against dead clients, and when a silent client is gone."""
     interval, count = times.client_alive_interval, times.client_alive_count_max
     factor = 2 if has(version, "doubles-client-alive") else 1

@@ -76,10 +76,14 @@ class Policy(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Say what is wrong at one place of the section; a path has keys, and positions in lists."""
+    """Say what is wrong at one place of the section; a path has keys, and positions in lists.
+
+    `unknown` holds a key that is itself what is wrong, as YAML has it: the path names it so that it spoils no line.
+    """
 
     path: Path
     message: str
+    unknown: Tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         place = "".join("[{}]".format(part) if isinstance(part, int) else "." + part for part in self.path)
@@ -193,7 +197,8 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
         if error.validator == "additionalProperties":
             for key in set(given) - set(error.schema["properties"]):
                 place = (*path, _name(key))
-                problems[place] = Problem(place, _unknown_key(_text(key), error.schema["properties"], schema))
+                message = _unknown_key(_text(key), error.schema["properties"], schema)
+                problems[place] = Problem(place, message, (key,))
         else:
             problems[path] = Problem(path, _not_allowed(path[-1], given, error.schema))
     return list(problems.values())

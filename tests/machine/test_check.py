@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from baking import bake
 from machine import Machine
 from ssh_keepalive import diagnostics, userdata
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
-
 from user_data_files import FILES
 
 # Too long for cloud-init, or for the time of a test
@@ -120,6 +115,10 @@ def schema(machine: Machine, name: str) -> tuple[int, str]:
 def test_the_exit_codes_are_those_of_the_table_on_the_machine_too(machine: Machine) -> None:
     wanted = {file.name: file.code for file in FILES if file.name not in LEFT_OUT}
     codes = {
-        name: machine.run("ssh-keepalive", "check", f"/srv/files/{name}", check=False).returncode for name in wanted
+        file.name: machine.run(
+            "ssh-keepalive", "check", f"/srv/files/{file.name}", *file.options, check=False
+        ).returncode
+        for file in FILES
+        if file.name in wanted
     }
     assert codes == wanted

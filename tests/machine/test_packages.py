@@ -126,6 +126,17 @@ def test_lintian_and_rpmlint_find_nothing(deb: Path, rpm: Path) -> None:
     assert checked.returncode == 0
 
 
+def test_the_completions_are_where_the_shells_look(deb: Path, rpm: Path) -> None:
+    listed = {
+        package: subprocess.run((*command, package), stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        for command, package in ((("dpkg", "-c"), deb), (("rpm", "-qlp"), rpm))
+    }
+    assert "./usr/share/bash-completion/completions/ssh-keepalive" in listed[deb]
+    assert "./usr/share/zsh/vendor-completions/_ssh-keepalive" in listed[deb]
+    assert "/usr/share/bash-completion/completions/ssh-keepalive" in listed[rpm]
+    assert "/usr/share/zsh/site-functions/_ssh-keepalive" in listed[rpm]
+
+
 def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
     root = machines(suite).root
     before, verified = tree(root), chroot(root, VERIFY)

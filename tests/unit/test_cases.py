@@ -1,4 +1,4 @@
-"""Golden pairs: user-data, and the drop-in for an OpenSSH, or the problems (there or anywhere), in tests/cases."""
+"""Golden pairs: user-data, and the drop-in for an OpenSSH, its explanation, or the problems (there or anywhere)."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ssh_keepalive.dropin import render
+from ssh_keepalive.explanation import explain
 from ssh_keepalive.openssh import express
 from ssh_keepalive.policy import PolicyError, parse
 
@@ -19,7 +20,10 @@ def outcome(pair):
     try:
         policy = parse(section)
         if version:
-            expression = express(policy, (int(version.group(1)), int(version.group(2))))
+            there = (int(version.group(1)), int(version.group(2)))
+            if pair.name.endswith(".explained.txt"):
+                return explain(policy, there)
+            expression = express(policy, there)
             assert pair.suffix == ".conf"
             return render(policy, expression)
     except PolicyError as error:

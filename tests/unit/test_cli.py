@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft4Validator
-from ssh_keepalive import __version__, image, inspection, sshd
-from ssh_keepalive.cli import main
+from ssh_keepalive import __version__, dropin, image, inspection, sshd, tmout
+from ssh_keepalive.cli import main, parser
+from ssh_keepalive.explanation import explain
+from ssh_keepalive.openssh import DISTRIBUTIONS, express
 from ssh_keepalive.policy import SCHEMA_FILE, Policy
 from ssh_keepalive.state import State
-from user_data_files import BAD, FILES, GOOD
+from user_data_files import BAD, FILES, GOOD, IDLE
 
 TOP = Path(__file__).resolve().parents[2]
 SOURCE = os.path.dirname(os.path.dirname(image.__file__))
@@ -214,7 +217,7 @@ def test_check(folder, capsys, names, code, out, err):
 @pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
 def test_the_exit_code_of_check(tmp_path, file, capsys):
     (tmp_path / "f").write_bytes(file.content)
-    assert main(["check", str(tmp_path / "f")]) == file.code
+    assert main(["check", str(tmp_path / "f"), *file.options]) == file.code
     assert capsys.readouterr().err == ""
 
 
@@ -287,6 +290,103 @@ def test_check_imports_only_what_a_file_needs(tmp_path, content, missing):
     ).format([*missing, "ssh_keepalive.image"])
     answer = subprocess.run([sys.executable, "-c", code, str(tmp_path / "f")], env={"PYTHONPATH": SOURCE})
     assert answer.returncode == 0
+
+
+@pytest.mark.parametrize(("version", "code"), [("debian-11", 1), ("8.4p1", 1), ("debian-12", 0)])
+def test_check_for_an_openssh(folder, capsys, version, code):
+    (folder / "idle").write_bytes(IDLE)
+    assert main(["check", "--openssh", version, "idle", "good"]) == code
+    out, err = capsys.readouterr()
+    assert (out[:16], err) == ("idle:4:17: error" * code, "")
+
+
+@pytest.mark.parametrize("argv", [["check", "--openssh", "x", "good"], ["render", "good"], ["explain", "good"]])
+def test_an_openssh_that_is_not_known_is_wrong_usage(folder, capsys, argv):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] in (
+        "ssh-keepalive check: error: argument --openssh: 'x': expected a version such as 9.2p1, or one of "
+        + ", ".join(DISTRIBUTIONS),
+        "ssh-keepalive {}: error: the following arguments are required: --openssh".format(argv[0]),
+    )
+
+
+DROP_IN = "ssh-keepalive: /etc/ssh/sshd_config.d/00-ssh-keepalive.conf:\n"
+
+
+def test_render_prints_what_would_be_written(folder, capsys):
+    policy = Policy(unresponsive_timeout=180, idle_timeout=900)
+    (folder / "idle").write_bytes(IDLE)
+    assert main(["render", "idle", "--openssh", "debian-12"]) == 0
+    assert tuple(capsys.readouterr()) == (dropin.render(policy, express(policy, (9, 2))), DROP_IN)
+
+
+def test_render_prints_the_file_for_tmout_too(folder, capsys):
+    policy = Policy(unresponsive_timeout=180, idle_timeout=900, idle_fallback="tmout")
+    (folder / "idle").write_bytes(IDLE + b"  idle_fallback: tmout\n")
+    assert main(["render", "idle", "--openssh", "8.4"]) == 0
+    out, err = capsys.readouterr()
+    assert out == dropin.render(policy, express(policy, (8, 4))) + tmout.render(900)
+    assert err == DROP_IN + "ssh-keepalive: /etc/profile.d/zz-ssh-keepalive.sh:\n"
+
+
+def test_render_prints_blocks_where_sshd_reads_no_drop_ins(folder, capsys):
+    policy = Policy(unresponsive_timeout=180)
+    assert main(["render", "good", "--openssh", "rhel-8"]) == 0
+    out, err = capsys.readouterr()
+    assert out == dropin.with_block("", policy, express(policy, (8, 0)))
+    assert err == ("ssh-keepalive: /etc/ssh/sshd_config, the marked blocks (with match a second one, at its end):\n")
+
+
+def test_render_of_a_policy_that_is_taken_off(folder, capsys):
+    (folder / "off").write_text("#cloud-config\nssh_keepalive: false\n")
+    assert main(["render", "off", "--openssh", "8.4"]) == 0
+    assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: no file, enabled: false takes the policy off\n")
+
+
+def test_explain(folder, capsys):
+    assert main(["explain", "good", "--openssh", "9.2"]) == 0
+    assert tuple(capsys.readouterr()) == (explain(Policy(unresponsive_timeout=180), (9, 2)), "")
+
+
+@pytest.mark.parametrize("command", ["render", "explain"])
+@pytest.mark.parametrize(
+    ("name", "code", "err"),
+    [
+        ("bad", 1, SAID["bad"]),
+        ("note", 1, SAID["note"] + "ssh-keepalive: note: no policy in it\n"),
+        ("empty", 1, SAID["empty"]),
+        ("absent", 2, "ssh-keepalive: absent: No such file or directory\n"),
+    ],
+)
+def test_problems_go_where_they_are_in_nobodys_way(folder, capsys, command, name, code, err):
+    assert main([command, name, "--openssh", "9.2"]) == code
+    assert tuple(capsys.readouterr()) == ("", err)
+
+
+@pytest.mark.parametrize("command", ["render", "explain"])
+def test_warnings_keep_nobody_from_an_answer(folder, capsys, command):
+    (folder / "pair").write_text("#cloud-config\nssh_keepalive: {client_alive_interval: 60}\n")
+    assert main([command, "pair", "--openssh", "9.2"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("pair:2:40: warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s")
+    assert "8m" in out or "ClientAliveInterval 60" in out
+
+
+def test_every_command_has_examples_that_it_takes():
+    for name, command in commands().items():
+        title, *examples = command.epilog.splitlines()
+        assert title == "examples:"
+        for example in examples:
+            program, *arguments = shlex.split(re.sub(" (<|>|2>|[|]).*", "", example))
+            assert program == "ssh-keepalive"
+            assert arguments[0] == name
+            parser().parse_args(arguments)
+
+
+def commands():
+    return next(action for action in parser()._actions if action.dest == "command").choices
 
 
 def test_schema_is_the_one_that_is_shipped(capsys):

@@ -7,6 +7,7 @@ import pytest
 from jsonschema import Draft4Validator
 from ssh_keepalive.diagnostics import as_json, as_text, diagnose, dotted, printable
 from ssh_keepalive.document import Place
+from ssh_keepalive.openssh import version_of
 from ssh_keepalive.userdata import Part, Remark
 from user_data_files import BAD, FILES, config, mime
 
@@ -94,16 +95,20 @@ def test_a_problem_in_a_list_is_placed_where_it_stands(monkeypatch):
     from ssh_keepalive import policy
 
     def parse(section):
-        paths = [("ssh_keepalive", "match", 1, "user"), ("ssh_keepalive", "match", 1, "usr"), ("ssh_keepalive", "x", 3)]
-        messages = ["bad", "unknown key, remove it", "absent"]
-        error = policy.PolicyError([])
-        error.problems = [policy.Problem(*problem) for problem in zip(paths, messages)]
-        raise error
+        path = ("ssh_keepalive", "match", 1)
+        problems = [
+            policy.Problem((*path, "user"), "bad"),
+            policy.Problem((*path, "usr"), "other", ("usr",)),
+            policy.Problem((*path, "absent"), "absent"),
+            policy.Problem(("ssh_keepalive", "x", 3), "absent"),
+        ]
+        raise policy.PolicyError(problems)
 
     monkeypatch.setattr(policy, "parse", parse)
     text = b"#cloud-config\nssh_keepalive:\n  match:\n  - user: a\n  - user: b\n    usr: c\n"
     assert [(dotted(remark.path), remark.place[:2]) for remark in diagnose(text)] == [
         ("ssh_keepalive.x[3]", (2, 1)),
+        ("ssh_keepalive.match[1].absent", (5, 5)),
         ("ssh_keepalive.match[1].user", (5, 11)),
         ("ssh_keepalive.match[1].usr", (6, 5)),
     ]
@@ -121,7 +126,7 @@ def test_unknown_keys_of_every_kind_are_pointed_at():
 
 def test_json_of_every_file_is_as_its_schema_says():
     Draft4Validator.check_schema(SCHEMA)
-    reports = [as_json(file.name, diagnose(file.content)) for file in FILES]
+    reports = [as_json(file.name, diagnose(file.content, version_of(file.openssh))) for file in FILES]
     reports.append({"file": "f", "verdict": "unreadable", "reason": "No such file or directory"})
     Draft4Validator(SCHEMA).validate(json.loads(json.dumps({"files": reports})))
     with pytest.raises(Exception, match="'x' was unexpected"):

@@ -1,19 +1,7 @@
 import pytest
-from ssh_keepalive.explanation import surprises
+from ssh_keepalive.explanation import _time, explain, surprises
 from ssh_keepalive.openssh import express
-from ssh_keepalive.policy import Policy
-
-
-class WithIdleTimeout:
-    """A policy with a key that Policy does not have yet."""
-
-    def __init__(self, idle_timeout, **settings):
-        self.idle_timeout = idle_timeout
-        self.policy = Policy(**settings)
-
-    def __getattr__(self, name):
-        return getattr(self.policy, name)
-
+from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 PAIR = (
     "60 x 3 reads like 180 s, but a dead client is dropped after 240 s, on OpenSSH 9.2 to 9.4 after 480 s: "
@@ -30,19 +18,90 @@ SHORT = "below 10m: a command that prints nothing for so long, a backup or an An
         (Policy(enabled=False), []),
         (Policy(client_alive_interval=0, client_alive_count_max=3), []),
         (Policy(client_alive_interval=60, client_alive_count_max=3), [("client_alive_interval", PAIR)]),
-        (WithIdleTimeout(900, unresponsive_timeout=180), []),
-        (WithIdleTimeout(600, unresponsive_timeout=180), []),
-        (WithIdleTimeout(599, unresponsive_timeout=180), [("idle_timeout", SHORT)]),
-        (WithIdleTimeout(900), [("idle_timeout", NO_PROBES)]),
-        (WithIdleTimeout(900, client_alive_interval=0, client_alive_count_max=3), [("idle_timeout", NO_PROBES)]),
-        (WithIdleTimeout(60), [("idle_timeout", NO_PROBES), ("idle_timeout", SHORT)]),
+        (Policy(idle_timeout=900, unresponsive_timeout=180), []),
+        (Policy(idle_timeout=600, unresponsive_timeout=180), []),
+        (Policy(idle_timeout=599, unresponsive_timeout=180), [("idle_timeout", SHORT)]),
+        (Policy(idle_timeout=900), [("idle_timeout", NO_PROBES)]),
+        (Policy(idle_timeout=900, client_alive_interval=0, client_alive_count_max=3), [("idle_timeout", NO_PROBES)]),
+        (Policy(idle_timeout=60), [("idle_timeout", NO_PROBES), ("idle_timeout", SHORT)]),
     ],
 )
 def test_what_surprises(policy, expected):
-    assert surprises(policy) == [(("ssh_keepalive", key), message) for key, message in expected]
+    assert [problem[:2] for problem in surprises(policy)] == [
+        (("ssh_keepalive", key), message) for key, message in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "policy", "expected"),
+    [
+        (Entry("user", ("a",), client_alive_interval=60, client_alive_count_max=3, idle_timeout=0), Policy(), [PAIR]),
+        (Entry("user", ("a",), idle_timeout=900), Policy(), [NO_PROBES]),
+        (Entry("user", ("a",), idle_timeout=900), Policy(unresponsive_timeout=180), []),
+        (Entry("user", ("a",), None, 0, 3, 900), Policy(unresponsive_timeout=180), [NO_PROBES]),
+        (Entry("user", ("a",), 180, idle_timeout=599), Policy(), [SHORT]),
+    ],
+)
+def test_what_surprises_in_match(entry, policy, expected):
+    found = surprises(policy._replace(match=(Entry("user", ("b",), 180), entry)))
+    assert {problem.path[:3] for problem in found} <= {("ssh_keepalive", "match", 1)}
+    assert [problem.message for problem in found] == expected
 
 
 def test_the_versions_in_the_message_are_those_that_double():
     policy = Policy(client_alive_interval=60, client_alive_count_max=3)
     after = {version: express(policy, version).dropped_after for version in [(9, 1), (9, 2), (9, 4), (9, 5), (10, 6)]}
     assert after == {(9, 1): 240, (9, 2): 480, (9, 4): 480, (9, 5): 240, (10, 6): 240}
+
+
+@pytest.mark.parametrize(
+    ("policy", "version", "row"),
+    [
+        (Policy(client_alive_interval=0), (10, 0), "a dead client    is not looked for: it stays until TCP gives up"),
+        (Policy(tcp_keep_alive=False), (9, 2), "by default it stays for ever if nothing is sent to it"),
+        (Policy(client_alive_interval=0, idle_timeout=900), (9, 2), "is not looked for: it stays until its sessions"),
+        (Policy(idle_timeout=900), (9, 2), "is as sshd is set otherwise: by default it stays until its sessions count"),
+        (Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4), "set otherwise: by default it stays until TCP gives"),
+        (Policy(client_alive_interval=60, client_alive_count_max=1), (8, 4), "with 1 probe unanswered, one every 1m"),
+        (Policy(idle_timeout=0), (8, 4), "an idle session  stays: idle_timeout is none"),
+        (Policy(), (8, 4), "an idle session  is as sshd is set otherwise: by default it stays"),
+        (Policy(tcp_keep_alive=False), (8, 4), "the kernel       probes nothing"),
+        (Policy(tcp_keep_alive=True), (8, 4), "the kernel       probes idle connections, too, by default every two"),
+        (Policy(idle_timeout=900), (9, 6), "silent, but open, it keeps it for ever (before 9.7)"),
+        (Policy(idle_timeout=900), (9, 7), "after 15m of silence in all of it that connection ends, too"),
+        (Policy(idle_timeout=900), (10, 2), "15m after its last session, within seconds if that was ended as idle"),
+        (Policy(idle_timeout=900), (10, 3), "30m  the connection of a ControlMaster ends"),
+        (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is taken off, sshd has its own settings"),
+    ],
+)
+def test_what_is_said_where(policy, version, row):
+    assert " ".join(row.split()) in " ".join(explain(policy, version).split())
+
+
+def test_a_screenful_is_enough():
+    entries = (Entry("user", ("backup",), 3600, idle_timeout=0), Entry("address", ("10.0.0.0/8",), 60))
+    for version in ((8, 4), (9, 2), (10, 6)):
+        policy = Policy(unresponsive_timeout=180, idle_timeout=900, idle_fallback="tmout")
+        if version >= (10, 5):
+            policy = policy._replace(match=entries)
+        lines = explain(policy, version).splitlines()
+        assert len(lines) <= 30
+        assert max(map(len, lines)) <= 100
+
+
+def test_dead_clients_behind_output_are_named_where_they_are_missed():
+    policy = Policy(unresponsive_timeout=180)
+    told = {version: "prints more often" in explain(policy, version) for version in ((8, 9), (9, 2), (10, 6))}
+    assert told == {(8, 9): False, (9, 2): True, (10, 6): True}
+
+
+def test_what_cannot_be_kept_is_not_explained():
+    with pytest.raises(PolicyError, match=r"OpenSSH 8\.4 has no ChannelTimeout"):
+        explain(Policy(idle_timeout=900), (8, 4))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(36, "36s"), (60, "1m"), (90, "1m30s"), (5400, "1h30m"), (86400, "1d"), (90061, "1d1h1m1s")]
+)
+def test_a_time(seconds, text):
+    assert _time(seconds) == text

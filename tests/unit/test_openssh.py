@@ -1,5 +1,16 @@
 import pytest
-from ssh_keepalive.openssh import Connection, Expression, express, fits, has, parse_version, variants, wanted
+from ssh_keepalive.openssh import (
+    DISTRIBUTIONS,
+    Connection,
+    Expression,
+    express,
+    fits,
+    has,
+    parse_version,
+    variants,
+    version_of,
+    wanted,
+)
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 
@@ -16,6 +27,38 @@ from ssh_keepalive.policy import Entry, Policy, PolicyError
 )
 def test_versions_as_sshd_tells_them(text, version):
     assert parse_version(text) == version
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("9.2", (9, 2)),
+        ("9.2p1", (9, 2)),
+        ("OpenSSH_10.0p2", (10, 0)),
+        ("debian-12", (9, 2)),
+        ("rhel-9.8", (9, 9)),
+        ("rocky-9.7", (8, 7)),
+        ("almalinux-10", (9, 9)),
+        ("rhel-9", None),
+        ("debian", None),
+        ("debian-12\n", None),
+        ("9", None),
+        ("9.2\n", None),
+        ("9.2p", None),
+        ("9.200", None),
+        ("09.2", None),
+        ("v9.2", None),
+        ("٩.2", None),
+        ("", None),
+    ],
+)
+def test_versions_as_people_name_them(name, version):
+    assert version_of(name) == version
+
+
+def test_every_distribution_has_a_version_of_its_own_or_another():
+    assert len(DISTRIBUTIONS) > 15
+    assert all(version_of(name) == version > (8, -1) for name, version in DISTRIBUTIONS.items())
 
 
 @pytest.mark.parametrize(

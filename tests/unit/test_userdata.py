@@ -7,13 +7,13 @@ import time
 
 import pytest
 import yaml
-from ssh_keepalive import diagnostics, document, userdata
+from ssh_keepalive import diagnostics, document, openssh, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
 def test_what_is_said_of_a_file(file):
-    remarks = diagnostics.diagnose(file.content)
+    remarks = diagnostics.diagnose(file.content, openssh.version_of(file.openssh))
     text = diagnostics.as_text("FILE", remarks)
     assert [line for line in text.splitlines() if not line.startswith("    ")] == ["FILE" + line for line in file.said]
     assert int(diagnostics.has_errors(remarks)) == file.code

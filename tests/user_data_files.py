@@ -6,12 +6,17 @@ from typing import List, NamedTuple
 
 
 class File(NamedTuple):
-    """A file: its content, the exit code for it, and what is said, as it follows the file's name."""
+    """A file: its content, the exit code for it, and what is said, after the file's name; `openssh` is asked for."""
 
     name: str
     content: bytes
     code: int
     said: List[str]
+    openssh: str = ""
+
+    @property
+    def options(self) -> List[str]:
+        return ["--openssh", self.openssh] if self.openssh else []
 
 
 HEAD = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=X\n\n"
@@ -25,6 +30,18 @@ SIXTY_THREE = (
     "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is dropped after 240 s, "
     "on OpenSSH 9.2 to 9.4 after 480 s: unresponsive_timeout means the same everywhere"
 )
+
+
+IDLE = b"#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"
+NO_TIMEOUT = (
+    "OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends shells at their prompt and nothing else, "
+    "remove idle_timeout, or use OpenSSH 9.2 or later"
+)
+MATCH = (
+    b"#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n  match:\n"
+    b"  - {user: [a, b*], unresponsive_timeout: 1h}\n  - {address: 10.0.0.0/8, idle_timeout: none}\n"
+)
+NO_MATCH = "OpenSSH 10.2 takes no ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later"
 
 
 def mime(*parts):
@@ -235,6 +252,54 @@ FILES = [
         1,
         [": error: more than 4 MiB, not checked: clouds take 16 to 256 KiB"],
     ),
+    # What a certain OpenSSH can do
+    File("idle", IDLE, 0, []),
+    File("idle-where-sshd-can", IDLE, 0, [], "debian-12"),
+    File("idle-where-sshd-cannot", IDLE, 1, [":4:17: error: ssh_keepalive.idle_timeout: 900: " + NO_TIMEOUT], "8.4p1"),
+    File("idle-where-tmout-can", IDLE + b"  idle_fallback: tmout\n", 0, [], "debian-11"),
+    File(
+        "idle-alone-and-short",
+        b"#cloud-config\nssh_keepalive: {idle_timeout: 5m}\n",
+        0,
+        [
+            ":2:31: warning: ssh_keepalive.idle_timeout: a client that stopped answering stays until it counts as idle"
+            ": add unresponsive_timeout, too",
+            ":2:31: warning: ssh_keepalive.idle_timeout: below 10m: a command that prints nothing for so long, "
+            "a backup or an Ansible task, counts as idle",
+        ],
+    ),
+    File("match", MATCH, 0, []),
+    File("match-where-sshd-can", MATCH, 0, [], "OpenSSH_10.5p1"),
+    File(
+        "match-where-sshd-cannot",
+        MATCH,
+        1,
+        [":6:41: error: ssh_keepalive.match[1].idle_timeout: none: " + NO_MATCH],
+        "ubuntu-26.04",
+    ),
+    File(
+        "match-with-the-pair",
+        b"#cloud-config\nssh_keepalive:\n  match:\n  - {user: a, client_alive_interval: 60, idle_timeout: none}\n",
+        0,
+        [":4:38: " + SIXTY_THREE.replace("keepalive.", "keepalive.match[0].")],
+    ),
+    File(
+        "match-with-mistakes",
+        b"#cloud-config\nssh_keepalive:\n  match:\n  - {usr: a, idle_timeout: 1h}\n"
+        b"  - {user: 'a b', tcp_keep_alive: on}\n",
+        1,
+        [
+            ":4:5: error: ssh_keepalive.match[0]: expected one of user, group, address, found none",
+            ":4:6: error: ssh_keepalive.match[0].usr: unknown key, did you mean user?",
+            ":5:5: error: ssh_keepalive.match[1]: sets no time: add one of unresponsive_timeout, client_alive_interval"
+            ", client_alive_count_max, idle_timeout, or remove the entry",
+            ":5:12: error: ssh_keepalive.match[1].user: 'a b': expected a pattern or a list of them (letters, digits"
+            ", . _ - @ + $, * for any text, ? for one character), for example backup",
+            ":5:19: error: ssh_keepalive.match[1].tcp_keep_alive: not in match, it holds for the whole machine: "
+            "put it beside match",
+        ],
+    ),
+    File("off-where-nothing-can", b"#cloud-config\nssh_keepalive: false\n", 0, [], "rhel-8"),
     # around it
     File("gzip", zipped(BAD), 1, [":4:25: " + TOO_SHORT]),
     File("gzip-good", zipped(GOOD), 0, []),
