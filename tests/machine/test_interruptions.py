@@ -162,8 +162,9 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     return sum(ends.values())
 
 
-@pytest.mark.parametrize("how", INTERRUPTIONS)
-@pytest.mark.parametrize("name", ["drop-in-and-tmout", "block"])
+@pytest.mark.parametrize(
+    ("name", "how"), [("drop-in-and-tmout", "killed"), ("block", "killed"), ("off", "refused-once")]
+)
 def test_a_run_may_end_anywhere(booted: Machine, name: str, how: str) -> None:
     assert interrupt(booted, CHANGES[name], how, stride=11) > 3
 
