@@ -327,7 +327,7 @@ def reason(log: str) -> str:
     return re.findall(r"^(?:ssh_keepalive\.\w+\.)?\w+Error: (.*)$", log, re.MULTILINE)[-1]
 
 
-@pytest.mark.parametrize(("booted", "name"), list(cases()), indirect=["booted"])
+@pytest.mark.parametrize(("booted", "name"), list(cases()), indirect=["booted"], scope="module")
 def test_fault(broken: Machine, name: str) -> None:
     fault = FAULTS[name]
     script = fault.script
