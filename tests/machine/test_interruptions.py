@@ -138,6 +138,9 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     new = texts(machine)
     assert set(old) == set(new) == set(FILES)
     assert old != new
+    # Where sshd turns out not to read it, the drop-in with the text that goes to a block has stood for a moment.
+    block = re.search(rb"# BEGIN ssh-keepalive\n(.*?)# END", new[MAIN] or b"", re.DOTALL)
+    tried = {FILES[1]: block.group(1)} if block else {}
     ends = {"kept": 0, "told": 0, "killed": 0}
     for call, number in all_steps[::stride]:
         machine.sh(RESTORE.format("/before"))
@@ -149,7 +152,7 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
         ends[end] += 1
         found = texts(machine)
         for file in FILES:
-            assert found[file] in (old[file], new[file]), (where, file, found[file])
+            assert found[file] in (old[file], new[file], tried.get(file, new[file])), (where, file, found[file])
         if how == "refused-once":
             # What could not be taken away, and is read by nobody, may lie about until the next run.
             assert {file: found[file] for file in FILES} == (new if end == "kept" else old), (where, answer.stdout)
@@ -162,8 +165,9 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     return sum(ends.values())
 
 
-@pytest.mark.parametrize("how", INTERRUPTIONS)
-@pytest.mark.parametrize("name", ["drop-in-and-tmout", "block"])
+@pytest.mark.parametrize(
+    ("name", "how"), [("drop-in-and-tmout", "killed"), ("block", "killed"), ("off", "refused-once")]
+)
 def test_a_run_may_end_anywhere(booted: Machine, name: str, how: str) -> None:
     assert interrupt(booted, CHANGES[name], how, stride=11) > 3
 
