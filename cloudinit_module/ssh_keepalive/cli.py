@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
             _apply,
             "have this machine keep the policy of a file, as at its first boot",
             [_FILE],
-            ["apply user-data"],
+            ["apply user-data", "apply - <user-data"],
         ),
         (_reapply, "express this machine's policy anew, after an upgrade of OpenSSH", [], ["reapply"]),
     ):
@@ -172,7 +172,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _render(arguments: argparse.Namespace) -> int:
     from . import dropin, openssh, tmout
 
-    policy, code = _policy(arguments)
+    policy, code = _policy(arguments.file, arguments.openssh)
     if policy is None:
         return code
     if not policy.enabled:
@@ -197,26 +197,26 @@ def _render(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     from . import explanation
 
-    policy, code = _policy(arguments)
+    policy, code = _policy(arguments.file, arguments.openssh)
     if policy is not None:
         _say(explanation.explain(policy, arguments.openssh))
     return code
 
 
-def _policy(arguments: argparse.Namespace) -> Tuple[Optional["policy.Policy"], int]:
+def _policy(name: str, version: Optional[Tuple[int, int]] = None) -> Tuple[Optional["policy.Policy"], int]:
     """Return the policy of a file and the exit code, without a policy after saying why."""
     from . import diagnostics
 
-    shown = _shown(arguments.file)
+    shown = _shown(name)
     try:
-        content = _content(arguments.file)
+        content = _content(name)
     except OSError as error:
         _unreadable(shown, error)
         return None, 2
-    policy, remarks = diagnostics.judge(content, arguments.openssh)
+    policy, remarks = diagnostics.judge(content, version)
     _say(diagnostics.as_text(shown, remarks, _has_colours(sys.stderr)), sys.stderr)
-    if policy is None and not diagnostics.has_errors(remarks):
-        print("ssh-keepalive: {}: no policy in it".format(diagnostics.printable(shown)), file=sys.stderr)
+    if policy is None and not remarks:
+        print("ssh-keepalive: {}: has no ssh_keepalive".format(diagnostics.printable(shown)), file=sys.stderr)
     return policy, int(policy is None)
 
 
@@ -321,24 +321,12 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
-    from . import diagnostics, policy, sshd, userdata
+    from . import sshd
 
-    try:
-        content = _content(arguments.file)
-    except OSError as error:
-        print("ssh-keepalive: {}".format(error), file=sys.stderr)
-        return 2
-    shown = "stdin" if arguments.file == "-" else arguments.file
-    remarks = diagnostics.diagnose(content)
-    if diagnostics.has_errors(remarks):
-        sys.stderr.write(diagnostics.as_text(shown, remarks))
-        return 1
-    wanted = policy.parse(userdata.read(content).section)
-    if wanted is None:
-        print("ssh-keepalive: {}: has no {}".format(shown, policy.KEY), file=sys.stderr)
-        return 1
-    print(sshd.apply(wanted, sshd.Sshd()))
-    return 0
+    wanted, code = _policy(arguments.file)
+    if wanted is not None:
+        print(sshd.apply(wanted, sshd.Sshd()))
+    return code
 
 
 def _reapply(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from ssh_keepalive.explanation import explain
 from ssh_keepalive.openssh import DISTRIBUTIONS, express
 from ssh_keepalive.policy import SCHEMA_FILE, Policy
 from ssh_keepalive.state import State
-from user_data_files import BAD, FILES, GOOD, IDLE
+from user_data_files import BAD, FILES, GOOD, IDLE, mime
 
 TOP = Path(__file__).resolve().parents[2]
 SOURCE = os.path.dirname(os.path.dirname(image.__file__))
@@ -152,7 +152,7 @@ def test_apply_keeps_the_policy_of_a_file(monkeypatch, capsys, tmp_path, text, p
             "#cloud-config\nssh_keepalive: 7\n",
             "{}:2:16: error: ssh_keepalive: 7: expected true, false or a mapping of keys, for example",
         ),
-        ("#cloud-config\n{}\n", "ssh-keepalive: {}: has no ssh_keepalive\n"),
+        ("#cloud-config\n{}\n", "{}: note: no ssh_keepalive in it\n"),
         (
             "ssh_keepalive: true\n",
             "{}:1:1: error: the first line is not #cloud-config: cloud-init would ignore all of it\n",
@@ -172,7 +172,7 @@ def test_apply_refuses_a_file(done, capsys, tmp_path, text, message):
 
 def test_apply_of_a_file_that_is_not_there(done, capsys, tmp_path):
     assert main(["apply", str(tmp_path / "x")]) == 2
-    said = "ssh-keepalive: [Errno 2] No such file or directory: '{}'\n".format(tmp_path / "x")
+    said = "ssh-keepalive: {}: No such file or directory\n".format(tmp_path / "x")
     assert capsys.readouterr().err == said
     assert done == []
 
@@ -355,12 +355,14 @@ def test_explain(folder, capsys):
     ("name", "code", "err"),
     [
         ("bad", 1, SAID["bad"]),
-        ("note", 1, SAID["note"] + "ssh-keepalive: note: no policy in it\n"),
+        ("note", 1, SAID["note"]),
+        ("blank", 1, "ssh-keepalive: blank: has no ssh_keepalive\n"),
         ("empty", 1, SAID["empty"]),
         ("absent", 2, "ssh-keepalive: absent: No such file or directory\n"),
     ],
 )
 def test_problems_go_where_they_are_in_nobodys_way(folder, capsys, command, name, code, err):
+    (folder / "blank").write_bytes(mime(("Content-Type: text/plain", "")))
     assert main([command, name, "--openssh", "9.2"]) == code
     assert tuple(capsys.readouterr()) == ("", err)
 
