@@ -192,7 +192,7 @@ def test_what_is_no_schema_of_cloud_inits(text, message):
 
 def problems(original, document):
     validator = Draft4Validator(json.loads(with_key(original, OURS)))
-    return sorted((".".join(error.path), error.validator) for error in validator.iter_errors(document))
+    return sorted((".".join(map(str, error.path)), error.validator) for error in validator.iter_errors(document))
 
 
 @pytest.mark.parametrize("original", [FROM_22_2, FROM_22_4, FROM_23_4])
@@ -206,7 +206,9 @@ def problems(original, document):
         ("3m", [("ssh_keepalive", "type")]),
         ({"unresponsive_timeout": 10}, [("ssh_keepalive.unresponsive_timeout", "minimum")]),
         ({"client_alive_interval": 3}, [("ssh_keepalive.client_alive_interval", "anyOf")]),
-        ({"idle_timeout": "15m"}, [("ssh_keepalive.idle_timeout", "type")]),
+        ({"idle_timeout": "15m"}, []),
+        ({"idle_timeout": "ever"}, [("ssh_keepalive.idle_timeout", "pattern")]),
+        ({"match": [{"user": "a", "idle_timeout": 1}]}, [("ssh_keepalive.match.0.idle_timeout", "minimum")]),
         ({"interval": 3}, [("ssh_keepalive", "additionalProperties")]),
     ],
 )
@@ -222,7 +224,7 @@ def test_another_unknown_key_is_refused_where_it_was():
 
 def words(schema):
     yield from schema
-    for value in schema.get("properties", {}).values():
+    for value in [*schema.get("properties", {}).values(), *schema.get("anyOf", []), schema.get("items", {})]:
         yield from words(value)
 
 
