@@ -224,7 +224,11 @@ def test_another_unknown_key_is_refused_where_it_was():
 
 def words(schema):
     yield from schema
-    for value in [*schema.get("properties", {}).values(), *schema.get("anyOf", []), schema.get("items", {})]:
+    for value in [
+        *schema.get("properties", {}).values(),
+        *schema.get("anyOf", []),
+        *filter(None, [schema.get("items")]),
+    ]:
         yield from words(value)
 
 
