@@ -26,6 +26,7 @@ setup(
     install_requires=["PyYAML", "jsonschema"],
     extras_require={
         "test": ["pytest>=7", "pytest-xdist", "build", "python-hcl2>=8", "hypothesis"],
+        "bench": ["matplotlib>=3.8"],
         "lint": ["ruff==0.17.*", "mypy", "vermin", "types-PyYAML", "types-jsonschema"],
     },
 )
