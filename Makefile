@@ -10,7 +10,7 @@ host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
 host-peers: HOST_PACKAGES := piuparts
 
-.PHONY: demo test test-all measure package lint unit mutants machine clean
+.PHONY: demo test test-all measure bench package lint unit mutants machine clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
@@ -24,6 +24,10 @@ test-all: host-images host-peers test  ## what takes long, too
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
 measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for README.md and docs/
 	$(BIN)/python tests/machine/measure.py README.md docs/sessions.md
+
+bench: host $(VENV)/installed  ## what the promise is worth and what it costs, for README.md and docs/
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(BIN)/python tests/machine/bench.py
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm

@@ -27,6 +27,7 @@ setup(
     extras_require={
         "test": ["pytest>=7", "pytest-xdist", "build", "python-hcl2>=8", "hypothesis", "ansible-core>=2.16"],
         "mutants": ["mutmut==3.*"],
+        "bench": ["matplotlib>=3.8"],
         "lint": ["ruff==0.17.*", "mypy", "vermin", "types-PyYAML", "types-jsonschema"],
     },
 )

@@ -16,7 +16,7 @@ from machine import BACKPORTS, RELEASES, Machine, base, unavailable
 from sessions import KINDS, Outcome, outcomes, ready
 
 ASKED = 60
-BEGIN, END = "<!-- measured: make measure -->\n", "<!-- /measured -->\n"
+MARKS = ("<!-- measured: make measure -->\n", "<!-- /measured -->\n")
 EXEMPTED = "shell of somebody exempted"
 
 # What the summary has, and what it calls it
@@ -195,12 +195,12 @@ def in_short(outcomes: list[tuple[Server, Outcome]]) -> str:
     return ", ".join(said)
 
 
-def replaced(page: str, text: str) -> str:
-    """Return a page with a text between its marks; raise ValueError without them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replaced(page: str, text: str, marks: tuple[str, str] = MARKS) -> str:
+    """Return a page with a text between two marks; raise ValueError without them."""
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not end:
-        raise ValueError(f"there is no line {BEGIN.strip()} with a line {END.strip()} after it")
+        raise ValueError(f"there is no line {marks[0].strip()} with a line {marks[1].strip()} after it")
     return before + begin + text + end + after
 
 

@@ -26,19 +26,19 @@ def read(tmp_path, command, environment=SSH, before="", after=SHOW):
     script.write_text("{}\n. {}\n{}\n".format(before, profile, after))
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment}
     command = [shell(command[0]), *command[1:], "-c", ". {}".format(script)]
-    answer = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        start_new_session=True,
-    )
+    out, err = spoken_to(command, environment)
     # Without a terminal each complains in its own words.
     noise = ("terminal process group", "tty", "job control")
-    return answer.stdout.split(), [
-        line for line in answer.stderr.splitlines() if not any(map(line.__contains__, noise))
-    ]
+    return out.split(), [line for line in err.splitlines() if not any(map(line.__contains__, noise))]
+
+
+def spoken_to(command, environment, text=""):
+    """Return what a shell says to a text, and its errors; on Python 3.6, too."""
+    pipe = subprocess.PIPE
+    shell = subprocess.Popen(
+        command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, encoding="utf-8"
+    )
+    return shell.communicate(text)
 
 
 INTERACTIVE = [["bash", "-i"], ["bash", "--posix", "-i"], ["zsh", "-i"], ["ksh93", "-i"], ["mksh", "-i"]]
@@ -65,16 +65,9 @@ def test_one_who_sets_it_later_can_still_log_in(tmp_path, command):
     profile = tmp_path / "own-profile"
     profile.write_text("TMOUT=0\n")
     read(tmp_path, command)
-    answer = subprocess.run(
-        [shell(command[0]), *command[1:]],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **SSH},
-        input=". {}\n. {}\necho still here\n".format(tmp_path / "profile.sh", profile),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    assert "still here" in answer.stdout
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **SSH}
+    text = ". {}\n. {}\necho still here\n".format(tmp_path / "profile.sh", profile)
+    assert "still here" in spoken_to([shell(command[0]), *command[1:]], environment, text)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Measure what the promise is worth and what it costs, beside the usual recipes and tools, for README.md and docs/."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from checks import checked
+from costs import boots
+from machine import RELEASES, base, unavailable
+from measure import replaced
+from promises import kept
+from results import module_ratios, page, processes, summary
+
+TOP = Path(__file__).resolve().parents[2]
+README, PAGE, DATA = TOP / "README.md", TOP / "docs/bench.md", TOP / "docs/bench.json"
+# What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start
+MOST, MOST_PROCESSES = 8, 5
+MARKS = ("<!-- bench: make bench -->\n", "<!-- /bench -->\n")
+
+# How each part is measured, and how it is tried out.
+PARTS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "boots": (lambda: list(boots(7)), lambda: list(boots(1))),
+    "checks": (lambda: checked((1, 10, 100, 1000, 10000), 7), lambda: checked((1, 10, 100), 1)),
+    "promises": (lambda: kept(180), lambda: kept(60)),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything, printed and nowhere written")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; the others stay as they are")
+    arguments = parser.parse_args()
+    if not set(arguments.parts) <= set(PARTS):
+        parser.error(f"PART is one of {', '.join(PARTS)}")
+    reason = unavailable()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    for suite in RELEASES:
+        base(suite)
+    data: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}
+    for part in arguments.parts or PARTS:
+        print(f"{part}, load {os.getloadavg()[0]:.1f}", flush=True)
+        measured, tried = PARTS[part]
+        data[part] = {"load": os.getloadavg()[0], "measured": tried() if arguments.quick else measured()}
+    print(page(data))
+    if not arguments.quick:
+        DATA.write_text(json.dumps(data, indent=1) + "\n")
+        for file, text in ((README, summary(data)), (PAGE, page(data))):
+            file.write_text(replaced(file.read_text(), text, MARKS))
+        import pictures  # which takes matplotlib, and what only looks at tables does not
+
+        pictures.draw(data, TOP / "docs")
+    measured = data["boots"]["measured"] if "boots" in data else []
+    return int(bool(measured) and (max(module_ratios(measured)) > MOST or processes(measured) > MOST_PROCESSES))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
