@@ -140,14 +140,15 @@ def scalars():
     return st.none() | st.booleans() | numbers | text | st.binary() | st.dates() | st.datetimes()
 
 
-def anything():
+def anything(depth=3):
     """Draw whatever YAML can say."""
+    # Not st.recursive, which draws different things from the same data within the draws of another one.
+    if depth == 0:
+        return scalars()
     keys = scalars() | st.sampled_from([*sorted(SECTION["properties"]), "user", "group", "address"])
-
-    def containers(inner):
-        return st.lists(inner) | st.dictionaries(keys, inner) | st.sets(keys) | st.tuples(keys, inner)
-
-    return st.recursive(scalars(), containers, max_leaves=12)
+    inner = anything(depth - 1)
+    mappings = st.dictionaries(keys, inner, max_size=3)
+    return scalars() | st.lists(inner, max_size=3) | mappings | st.sets(keys, max_size=3) | st.tuples(keys, inner)
 
 
 @st.composite
@@ -157,16 +158,19 @@ def spoiled(draw):
     for _ in range(draw(st.integers(1, 2))):
         place = section
         while True:
-            steps = list(place) if isinstance(place, dict) else range(len(place))
-            new = draw(st.sampled_from(["user", "match", "unresponsive_timeout"]) | scalars())
-            step = draw(st.sampled_from([*steps, new] if isinstance(place, dict) else [*steps, 0]))
-            inside = place[step] if step in steps else None
-            if isinstance(inside, (dict, list)) and inside and draw(st.integers(0, 3)):
-                place = inside
-            else:
+            steps = list(place) if isinstance(place, dict) else list(range(len(place)))
+            number = draw(st.integers(0, len(steps)))
+            if number == len(steps):
                 break
-        if isinstance(place, dict) or place:
-            place[step] = draw(anything())
+            inside = place[steps[number]]
+            if not isinstance(inside, (dict, list)) or draw(st.integers(0, 3)) == 0:
+                break
+            place = inside
+        if isinstance(place, list):
+            place[number : number + 1] = [draw(anything())]
+        else:
+            new = st.sampled_from(["user", "match", "unresponsive_timeout"]) | scalars()
+            place[steps[number] if number < len(steps) else draw(new)] = draw(anything())
     return section
 
 
