@@ -291,7 +291,9 @@ class Sshd:
                 with contextlib.suppress(OSError):
                     self.tidy()
         finally:
-            os.close(lock)
+            # It is closed whatever this says, and what was done is done.
+            with contextlib.suppress(OSError):
+                os.close(lock)
 
     def _wait_for(self, lock: int) -> None:
         while True:
