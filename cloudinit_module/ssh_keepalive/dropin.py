@@ -14,7 +14,7 @@ _HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: cha
 _POLICY = "# policy: "
 _BEGIN, _END = "# BEGIN ssh-keepalive\n", "# END ssh-keepalive\n"
 # A block whose end is gone is none: nothing of somebody else's must go with it.
-_BLOCK = re.compile("^{}(?:(?!{}).*\n)*?{}(?:\n|\\Z)".format(_BEGIN, _BEGIN[:-1], _END[:-1]), re.MULTILINE)
+_BLOCK = "(?m)^{}(?:(?!{}).*\n)*?{}(?:\n|\\Z)".format(_BEGIN, _BEGIN[:-1], _END[:-1])
 # sshd -T says yes and no up to 10.5, true and false from 10.6 on, and none for a time-out of 0.
 _SAME = {"true": "yes", "false": "no", "none": "0"}
 
@@ -58,7 +58,7 @@ def with_include(main: str, file: str) -> str:
 
 def holds_policy(main: str) -> bool:
     """Return whether a block of a main file holds a policy, and not only an Include."""
-    return any(_POLICY in block for block in _BLOCK.findall(main))
+    return _BEGIN in main and any(_POLICY in block for block in re.findall(_BLOCK, main))
 
 
 def with_block(main: str, policy: Policy, expression: Expression) -> str:
@@ -76,14 +76,16 @@ def with_block(main: str, policy: Policy, expression: Expression) -> str:
 
 def without_block(main: str) -> str:
     """Return the text of a main file as it was before blocks were put into it, to the byte."""
-    bare = _BLOCK.sub("", main)
+    if _BEGIN not in main:
+        return main
+    bare = re.sub(_BLOCK, "", main)
     # with_block has put the last line's end there, where the file had none.
     return bare[:-1] if bare != main and main.endswith(_END[:-1]) else bare
 
 
 def lines_before(main: str) -> int:
     """Return how many lines of a main file are the block at its top."""
-    block = _BLOCK.match(main)
+    block = re.match(_BLOCK, main)
     return block.group().count("\n") if block else 0
 
 

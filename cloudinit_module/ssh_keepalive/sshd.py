@@ -17,7 +17,6 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 from . import command, dropin, openssh, tmout
 from .command import Answer
 from .policy import KEY, Entry, Policy
-from .trace import complaint, matches
 
 LOG = logging.getLogger(__name__)
 
@@ -132,6 +131,7 @@ class Sshd:
         self._end = time.monotonic() + _TOTAL_SECONDS
         self._reserve = _WAY_BACK_SECONDS
         self._host_key: List[str] = []
+        self._shows_configuration = False
 
     def version(self) -> openssh.Version:
         """Ask sshd for its version."""
@@ -140,6 +140,7 @@ class Sshd:
         version = openssh.parse_version(answer.err + answer.out)
         if version is None:
             raise SshdError("sshd -V names no OpenSSH version: {}".format(answer.last_words()))
+        self._shows_configuration = openssh.has(version, "shows-configuration")
         return version
 
     def knows_channel_timeout(self, version: openssh.Version) -> bool:
@@ -162,6 +163,8 @@ class Sshd:
         for connection in (NOBODY, *connections):
             self._prove_for(connection, expression, in_main, main)
         if unproved and not in_main and not main:
+            from .trace import matches
+
             read = matches(self._effective(NOBODY, None, "-ddd").err)
             if any(dropin.criterion(entry) not in read for entry, _ in expression.blocks):
                 raise _NotReadError(self._not_read())
@@ -227,6 +230,9 @@ class Sshd:
         self._make_privilege_separation_folder()
         who = _CONNECTION.format(connection.user, connection.address)
         arguments = ["-T", "-C", who, *options, *(["-f", main] if main else [])]
+        if main and self._shows_configuration:
+            # Half the time, since no host key is loaded: those are looked at when the text has landed.
+            arguments.insert(0, "-G")
         answer = self._run("sshd", *self._host_key, *arguments)
         if answer.code != 0 and "no hostkeys available" in answer.err and not self._host_key:
             self._make_host_key()
@@ -243,6 +249,8 @@ class Sshd:
         options = ["-G"] if openssh.has(version, "shows-configuration") else []
         answer = self._run("sshd", *options, "-T", "-ddd", "-C", who)
         if answer.code != 0:
+            from .trace import complaint
+
             said = answer._replace(err=complaint(answer.err)).last_words()
             if "privilege separation directory" in said or "no hostkeys available" in said:
                 raise UnansweredError("sshd -T answers once sshd has started: {}".format(said))

@@ -24,7 +24,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "import of the module": lambda label: label.startswith("import ") and label != "import jsonschema",
     "import of jsonschema": lambda label: label == "import jsonschema",
     "`sshd -V`": lambda label: "sshd -V" in label,
-    "`sshd -T` of the candidate": lambda label: "sshd -T" in label and " -f " in label,
+    "`sshd -T` (from 9.3 on with `-G`) of the candidate": lambda label: " -f " in label,
     "`systemctl is-active`": lambda label: " is-active " in label,
     "`sshd -T` of what landed": lambda label: "sshd -T" in label and " -f " not in label,
     "fsync, in memory here": lambda label: label == "fsync",
