@@ -429,11 +429,10 @@ def killed_at(step, policy, machine):
     ("before", "after", "text"),
     [
         (None, POLICY, TEXT),
-        (Policy(client_alive_interval=99, client_alive_count_max=2), POLICY, TEXT),
         (POLICY._replace(idle_timeout=900, idle_fallback="tmout"), POLICY, TEXT),
         (POLICY._replace(idle_timeout=900, idle_fallback="tmout"), Policy(enabled=False), ""),
     ],
-    ids=["first", "change", "change-of-both-files", "removal-of-both-files"],
+    ids=["first", "change-of-both-files", "removal-of-both-files"],
 )
 def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before, after, text):
     step = 0
