@@ -10,7 +10,7 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 MODULES = ["policy", "openssh", "dropin", "tmout", "sshd", "cc_ssh_keepalive", "registration", "image", "cli", "cases"]
-MODULES += ["userdata", "diagnostics", "explanation"]
+MODULES += ["userdata", "diagnostics", "explanation", "command"]
 
 
 def python_3_6():
