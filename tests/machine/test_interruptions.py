@@ -17,7 +17,7 @@ FOLDER = "/etc/ssh/sshd_config.d"
 MAIN = "/etc/ssh/sshd_config"
 FILES = (MAIN, f"{FOLDER}/00-ssh-keepalive.conf", "/etc/profile.d/zz-ssh-keepalive.sh")
 
-# Says by its exit code how a run has ended, for it may be unable to print; whatever else it raises is a traceback, exit 1.
+# Says by its exit code how a run has ended, for it may be unable to print; exit 1 is a traceback.
 RUN = """\
 import os
 from ssh_keepalive import policy, sshd
