@@ -114,8 +114,8 @@ class Session:
         """Start the client; it comes from an address of its own, by which sshd's log names it."""
         self.kind = kind
         self._machine = machine
-        self._address = "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
-        options = f"-o BindAddress={self._address} -o PermitLocalCommand=yes -o LocalCommand='echo connected'"
+        self.address = "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
+        options = f"-o BindAddress={self.address} -o PermitLocalCommand=yes -o LocalCommand='echo connected'"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.client = machine.popen(
             "sh",
@@ -171,7 +171,7 @@ class Session:
         """Count from the last that was seen of the session, and watch what has said its name, or is in the journal."""
         self.began = self.last_output
         named = re.findall(r"\b(\w+) is (\d+)$", self.output, re.MULTILINE)
-        named += re.findall(rf"(sshd)[a-z-]*\[(\d+)\]: Accepted .* from {self._address} port", journal)
+        named += re.findall(rf"(sshd)[a-z-]*\[(\d+)\]: Accepted .* from {self.address} port", journal)
         self._pids = {name: int(pid) for name, pid in named}
         self.ends = dict.fromkeys(("client", *self._pids))
 

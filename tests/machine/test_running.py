@@ -155,7 +155,8 @@ def test_a_main_file_that_does_not_read_the_folder_gets_a_block(booted: Machine,
     before = starts(booted)
     section = "{client_alive_interval: 39, match: [{group: root, client_alive_interval: 38}]}"
     apply(booted, section)
-    booted.sh(f"! test -e {DROP_IN}")
+    block = f"# BEGIN ssh-keepalive\nInclude {DROP_IN}\n# END ssh-keepalive\n"
+    assert booted.run("cat", "/etc/ssh/sshd_config").stdout == block + text
     assert interval(booted) == "38"
     assert booted.run("sshd", "-T", "-C", SOMEBODY).stdout.lower().count("clientaliveinterval 39\n") == 1
     assert booted.run("stat", "-c", "%a %u %g", "/etc/ssh/sshd_config").stdout == attributes
