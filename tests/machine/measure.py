@@ -25,11 +25,13 @@ SUMMARIZED = {
     "shell, silent job": "a shell with a silent job",
     "ssh host command, silent": "a silent command",
     "sftp, idle": "an idle sftp",
-    "ssh -N": "`ssh -N`, a ControlMaster",
+    "ssh -N": "`ssh -N`",
+    "master, session idle": "a ControlMaster whose session has ended so",
     "ssh -N -L, the idle connection": "a connection with a silent forward only",
     "shell beside a busy forward": "an idle shell beside a busy forward",
     "the busy forward beside it": "that busy forward",
-    "master, the busy one of two": "what prints or is typed into",
+    "shell, typing lines": "what is typed into",
+    "shell, printing job": "what prints",
 }
 
 Version = tuple[int, int]

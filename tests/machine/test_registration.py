@@ -112,7 +112,11 @@ def test_what_the_module_takes_is_valid(booted: Machine, section: str) -> None:
         ("{unresponsive_timeout: 10}", "ssh_keepalive.unresponsive_timeout: 10 is less than the minimum of 15"),
         ("{unresponsive_timeout: 3x}", "ssh_keepalive.unresponsive_timeout: '3x' does not match "),
         ("{client_alive_interval: 3}", "ssh_keepalive.client_alive_interval: 3 is "),
-        ("{idle_timeout: 15m}", "ssh_keepalive.idle_timeout: '15m' is not of type 'null'"),
+        ("{idle_timeout: ever}", "ssh_keepalive.idle_timeout: 'ever' does not match"),
+        (
+            "{match: [{user: a, idle_timeout: 1}]}",
+            "ssh_keepalive.match.0.idle_timeout: 1 is less than the minimum of 60",
+        ),
         ("{idel_timeout: 15m}", "ssh_keepalive: Additional properties are not allowed ('idel_timeout' was unexpected)"),
     ],
 )

@@ -71,15 +71,15 @@ def test_sshd_keeps_it(booted: Machine, name: str) -> None:
         before = effective(booted)
         answer = booted.run("ssh-keepalive", "apply", "-", input=text, check=False)
         assert (answer.returncode, answer.stdout) == (1, "")
-        assert answer.stderr.startswith(
-            "ssh-keepalive: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: "
-        )
+        assert "ssh-keepalive: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: " in answer.stderr
         assert effective(booted) == before
         return
     # One release has first boots, which do the same and take longer; the others' are in test_first_boot.py.
     if booted.suite == "trixie":
         first_boot(booted, text)
     else:
+        # This restarts it more often than systemd's start limit allows people to.
+        booted.run("systemctl", "reset-failed", "ssh")
         booted.run("ssh-keepalive", "apply", "-", input=text)
 
     kept = KEPT[name]
