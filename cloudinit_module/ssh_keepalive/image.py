@@ -238,6 +238,8 @@ def uninstall(root: Root) -> None:
         _take_module_from(root, folder)
     if not any(folder.startswith("/usr/lib") and _has_owner(root, folder) for folder in _python_folders(root)):
         root.remove(_COMMAND)
+    # /run of a root that is not booted is kept.
+    root.remove("/run/ssh-keepalive.lock")
     for folder, written in _WRITTEN:
         for name in root.names(folder):
             if name == written or name.startswith("." + written + "."):

@@ -26,6 +26,11 @@ class Client(Session):
         self.begin()
         self.last_sign_of_life = time.monotonic()
 
+    @property
+    def server(self) -> int:
+        """The process that serves it."""
+        return self._pids["sshd"]
+
     def answers(self) -> bool:
         """Type a line, and tell whether it comes back."""
         before = self.output

@@ -148,7 +148,9 @@ def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machi
             assert knows_the_key(root)
             assert not knows_the_key(root, ORIGINAL)
     assert chroot(root, "ssh-keepalive --version; ls /usr/share/cloud-init-ssh-keepalive").splitlines()[1:] == [
-        "ssh-keepalive.schema.json"
+        "check.schema.json",
+        "ssh-keepalive.schema.json",
+        "status.schema.json",
     ]
     chroot(root, f"dpkg --purge {NAME}")
     restored(root, before)
