@@ -29,11 +29,13 @@ DARK = Colours("#e6edf3", "#0d1117", "#3fb950", "#f0883e", ("#f0883e", "#a371f7"
 
 
 def draw(data: dict[str, Any], folder: Path) -> None:
-    """Draw promise.svg and bench.svg into a folder, each with a -dark one beside it."""
+    """Draw what has been measured of promise.svg and bench.svg into a folder, each with a -dark one beside it."""
     for suffix, colours in (("", LIGHT), ("-dark", DARK)):
         settings = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colours.text)
         with mpl.rc_context({**SETTINGS, **settings, "axes.edgecolor": colours.text}):
-            for name, figure in (("promise", promise), ("bench", bench)):
+            for name, figure, parts in (("promise", promise, {"promises"}), ("bench", bench, {"boots", "checks"})):
+                if not parts <= set(data):
+                    continue
                 file = folder / f"{name}{suffix}.svg"
                 figure(data, colours).savefig(file, metadata=METADATA, transparent=True)
                 # matplotlib leaves spaces at line ends
