@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import dropin, image, instance, openssh, policy, processes, state, tmout, trace
 from .policy import Entry, Policy, PolicyError
-from .sshd import NOBODY, OPTION_REMEDY, Report, Sshd, SshdError, UnansweredError, questions, somebody
+from .sshd import NOBODY, OPTION_REMEDY, Sshd, SshdError, UnansweredError, promise, questions, somebody
 from .state import Deviation, Problem, State
 
 # What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
@@ -111,10 +111,8 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
     try:
         version = sshd.version()
         found = found._replace(version=version)
-        knows = sshd.knows_channel_timeout(version) if kept.idle_timeout is not None else None
-        expression = openssh.express(kept, version, knows)
-        promise = Report(sshd.file, kept, version, expression, (), False, False).promise()
-        found = found._replace(expression=expression, promise=promise)
+        expression = sshd.express(kept, version)
+        found = found._replace(expression=expression, promise=promise(kept, expression))
         asked, unproved = _questions(expression)
         answers = list(_answers(asked, version, sshd))
     except UnansweredError as error:
@@ -141,8 +139,7 @@ def _refused(request: instance.Request, version: openssh.Version, sshd: Sshd) ->
     try:
         wanted = policy.parse(request.section)
         if wanted and wanted.enabled:
-            knows = sshd.knows_channel_timeout(version) if wanted.idle_timeout is not None else None
-            openssh.express(wanted, version, knows)
+            sshd.express(wanted, version)
     except PolicyError as error:
         where = ", ".join(request.sources)
         return [Problem("{} asks for what is refused: {}".format(where, error), "correct that, or ssh-keepalive apply")]

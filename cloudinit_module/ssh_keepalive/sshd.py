@@ -63,40 +63,42 @@ class Report(NamedTuple):
     restarted: bool
 
     def __str__(self) -> str:
-        promise = "off, sshd keeps its other settings"
+        does = "off, sshd keeps its other settings"
         if self.expression and self.version:
             values = ", ".join("{} {}".format(*directive) for directive in self.expression.directives)
             openssh_version = "OpenSSH {}.{}".format(*self.version)
-            promise = self.promise()
-            promise += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
+            does = promise(self.policy, self.expression)
+            does += " ({})".format(" on ".join(filter(None, (values, openssh_version))))
         file = "{} {}".format(self.file, "changed" if self.changed else "unchanged")
         if self.restarted:
             file += ", sshd restarted"
         elif self.changed:
             file += ", sshd reads it when it starts"
-        return "; ".join(("{}: {}".format(KEY, promise), *self.unproved, file))
+        return "; ".join(("{}: {}".format(KEY, does), *self.unproved, file))
 
-    def promise(self) -> str:
-        """Return what sshd does, in words."""
-        return ", ".join(self._promises(self.expression)) if self.expression else ""
 
-    def _promises(self, expression: openssh.Expression) -> Iterator[str]:
-        if expression.dropped_after is not None:
-            yield "a client that stopped answering is gone {} s after its last sign of life".format(
-                expression.dropped_after
-            )
-        elif "ClientAliveInterval" in dict(expression.directives):
-            yield "sshd drops no silent client"
-        else:
-            yield "sshd keeps its own setting for silent clients"
-        if expression.tmout:
-            yield "a shell that waits at its prompt ends after {} s".format(expression.tmout)
-        elif self.policy.idle_timeout:
-            yield "a session without traffic ends after {} s".format(self.policy.idle_timeout)
-        elif self.policy.idle_timeout == 0:
-            yield "no idle session is ended"
-        if expression.blocks:
-            yield "other times for those whom match names"
+def promise(policy: Policy, expression: openssh.Expression) -> str:
+    """Return in words what a policy has sshd do."""
+    return ", ".join(_promises(policy, expression))
+
+
+def _promises(policy: Policy, expression: openssh.Expression) -> Iterator[str]:
+    if expression.dropped_after is not None:
+        yield "a client that stopped answering is gone {} s after its last sign of life".format(
+            expression.dropped_after
+        )
+    elif "ClientAliveInterval" in dict(expression.directives):
+        yield "sshd drops no silent client"
+    else:
+        yield "sshd keeps its own setting for silent clients"
+    if expression.tmout:
+        yield "a shell that waits at its prompt ends after {} s".format(expression.tmout)
+    elif policy.idle_timeout:
+        yield "a session without traffic ends after {} s".format(policy.idle_timeout)
+    elif policy.idle_timeout == 0:
+        yield "no idle session is ended"
+    if expression.blocks:
+        yield "other times for those whom match names"
 
 
 class Sshd:
@@ -143,13 +145,15 @@ class Sshd:
         self._shows_configuration = openssh.has(version, "shows-configuration")
         return version
 
-    def knows_channel_timeout(self, version: openssh.Version) -> bool:
-        """Return whether it knows ChannelTimeout; one of an older version is asked: distributions add what is newer."""
-        if openssh.has(version, "channel-timeout"):
-            return True
-        options = ("-o", "ChannelTimeout=session:*=60", "-o", "UnusedConnectionTimeout=60")
-        answer = self._run("sshd", "-t", "-f", os.devnull, *options)
-        return "Bad configuration option" not in answer.err
+    def express(self, policy: Policy, version: openssh.Version) -> openssh.Expression:
+        """Return what keeps an enabled policy on this sshd, of a known version; raise PolicyError if it cannot."""
+        channel_timeout = None
+        if policy.idle_timeout is not None and not openssh.has(version, "channel-timeout"):
+            # Distributions add what is newer.
+            options = ("-o", "ChannelTimeout=session:*=60", "-o", "UnusedConnectionTimeout=60")
+            answer = self._run("sshd", "-t", "-f", os.devnull, *options)
+            channel_timeout = "Bad configuration option" not in answer.err
+        return openssh.express(policy, version, channel_timeout)
 
     def prove(
         self, expression: openssh.Expression, in_main: bool = False, main: Optional[str] = None
@@ -639,8 +643,7 @@ def _keep(policy: Policy, sshd: Sshd) -> Report:
     reads_drop_ins = openssh.has(version, "reads-drop-ins")
     if not reads_drop_ins and not sshd.main_is_ours_to_change:
         raise SshdError("OpenSSH {}.{} reads no drop-ins, and {} is not ours to change".format(*version, sshd.main))
-    channel_timeout = sshd.knows_channel_timeout(version) if policy.idle_timeout is not None else None
-    expression = openssh.express(policy, version, channel_timeout)
+    expression = sshd.express(policy, version)
     ways = [_IN_MAIN]
     if reads_drop_ins:
         ways = [_DROP_IN] if sshd.place() == sshd.file else []
