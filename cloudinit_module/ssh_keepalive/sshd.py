@@ -238,6 +238,10 @@ class Sshd:
             # Half the time, since no host key is loaded: those are looked at when the text has landed.
             arguments.insert(0, "-G")
         answer = self._run("sshd", *self._host_key, *arguments)
+        if answer.code != 0 and "privilege separation directory" in answer.err:
+            # Where systemd starts an sshd for each connection, the end of the last one takes the folder along.
+            self._make_privilege_separation_folder()
+            answer = self._run("sshd", *self._host_key, *arguments)
         if answer.code != 0 and "no hostkeys available" in answer.err and not self._host_key:
             self._make_host_key()
             answer = self._run("sshd", *self._host_key, *arguments)

@@ -31,8 +31,9 @@ def apply(machine: Machine, section: str, check: bool = True) -> subprocess.Comp
 
 def effective(machine: Machine, user: str = "root", address: str = "127.0.0.1") -> dict[str, str]:
     """Return the values that sshd reports for a user from an address, by keyword in lower case."""
-    machine.run("mkdir", "-p", "/run/sshd")
     who = f"user={user},host=localhost,addr={address},laddr=127.0.0.1,lport=22"
-    text = machine.run("sshd", "-T", "-C", who).stdout
+    # /run/sshd is there while an sshd is, and the end of a connection by ssh@.service takes it along.
+    script = f"for attempt in 1 2 3; do mkdir -p /run/sshd; sshd -T -C {who} && exit; done; exit 1"
+    text = machine.sh(script).stdout
     pairs = (line.partition(" ") for line in text.splitlines())
     return {keyword.lower(): value for keyword, _, value in pairs}

@@ -164,6 +164,18 @@ def test_an_option_of_the_sshd_that_runs_is_named(machine):
     apply(POLICY, machine.sshd(**changes))
 
 
+def test_a_folder_that_the_end_of_a_connection_takes_along_is_made_again(machine):
+    ended = """\
+if "-T" in arguments and not os.path.exists("{run}/ended"):
+    open("{run}/ended", "w").close()
+    os.rmdir("{run}/sshd")
+    sys.exit("Missing privilege separation directory: {run}/sshd")
+""".format(run=machine.run)
+    script = (machine.bin / "sshd").read_text()
+    (machine.bin / "sshd").write_text(script.replace("who = ", ended + "who = ", 1))
+    assert apply(POLICY, machine.sshd()).changed
+
+
 def test_an_sshd_that_knows_no_include_gets_a_block_and_no_folder(machine):
     machine.openssh("8.0p1")
     machine.file.parent.rmdir()
