@@ -300,16 +300,29 @@ class Sshd:
         lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             self._wait_for(lock)
+            unfinished = self.tidy()
+            before = self._in_folder()
             try:
-                yield self.tidy()
+                yield unfinished
             finally:
                 # Nobody reads what cannot be taken away, and the next run tries again.
                 with contextlib.suppress(OSError):
                     self.tidy()
+                    after = self._in_folder()
+                    if before and after and before[0] == after[0]:
+                        # By a later time status knows that others have taken files away.
+                        os.utime(self.folder, ns=before[1])
         finally:
             # It is closed whatever this says, and what was done is done.
             with contextlib.suppress(OSError):
                 os.close(lock)
+
+    def _in_folder(self) -> Optional[Tuple[List[str], Tuple[int, int]]]:
+        """Return the names in the folder of drop-ins and its times, None without one."""
+        if not os.path.isdir(self.folder):
+            return None
+        status = os.stat(self.folder)
+        return sorted(os.listdir(self.folder)), (status.st_atime_ns, status.st_mtime_ns)
 
     def _wait_for(self, lock: int) -> None:
         while True:

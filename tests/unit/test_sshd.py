@@ -176,6 +176,24 @@ if "-T" in arguments and not os.path.exists("{run}/ended"):
     assert apply(POLICY, machine.sshd()).changed
 
 
+def test_a_refused_run_leaves_the_time_of_the_folder_unless_others_took_files_away(machine):
+    apply(POLICY, machine.sshd())
+    folder = machine.file.parent
+    os.utime(str(folder), (1000, 1000))
+    machine.main.write_text("ClientAliveCountMax 7\n" + machine.main.read_text())
+    refused(machine, Policy(unresponsive_timeout=240))
+    assert folder.stat().st_mtime == 1000
+    other = folder / "50-other.conf"
+    other.touch()
+    os.utime(str(folder), (1000, 1000))
+    script = (machine.bin / "sshd").read_text()
+    taken = "if os.path.exists({0!r}): os.unlink({0!r})\n".format(str(other))
+    (machine.bin / "sshd").write_text(script.replace("who = ", taken + "who = ", 1))
+    with pytest.raises(SshdError):
+        apply(Policy(unresponsive_timeout=240), machine.sshd())
+    assert folder.stat().st_mtime > 1000
+
+
 def test_an_sshd_that_knows_no_include_gets_a_block_and_no_folder(machine):
     machine.openssh("8.0p1")
     machine.file.parent.rmdir()
