@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 from collections.abc import Iterator
 
 import pytest
 from baking import DROP_IN, bake, effective
 from machine import Machine
+from test_interruptions import bring_strace, strace
 
 MAIN = "/etc/ssh/sshd_config"
 PROFILE = "/etc/profile.d/zz-ssh-keepalive.sh"
@@ -104,6 +106,15 @@ def test_the_first_program_of_that_name_is_not_run(clean: Machine) -> None:
     apply(clean, "{client_alive_interval: 62}", "cd /evil; export PATH=")
     clean.sh("mv /keys/* /etc/ssh; rm -r /keys /evil; systemctl start ssh")
     assert effective(clean)["clientaliveinterval"] == "62"
+
+
+def test_no_shell_comes_in_between(clean: Machine) -> None:
+    bring_strace(clean)
+    options = ("-f", "-o", "/trace", "-e", "trace=execve")
+    section = {"client_alive_interval": 63, "match": [{"group": "adm", "client_alive_interval": 64}]}
+    assert strace(clean, section, *options).returncode == 0
+    programs = re.findall(r'execve\("([^"]+)".* = 0$', clean.run("cat", "/trace").stdout, re.MULTILINE)
+    assert set(programs) == {"/usr/bin/python3", "/usr/sbin/sshd", "/bin/systemctl"}
 
 
 def test_nothing_is_written_through_a_link_that_was_there_before(clean: Machine) -> None:

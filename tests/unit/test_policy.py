@@ -80,7 +80,7 @@ NO_TIME = (
     "sets no time: add one of unresponsive_timeout, client_alive_interval, client_alive_count_max, idle_timeout, "
     "or remove the entry"
 )
-NAMES = "a pattern or a list of them (letters, digits, . _ - @ + $, * for any text, ? for one character), for example "
+NAMES = "a pattern or a list of them (letters, digits, . _ - @ + $, ? for one character, at most two * for any text), for example "
 LISTS = "[['{0}...{1}', '{0}...{1}".format("x" * 27, "x" * 28)[:97] + "..."
 PROBLEMS = [
     ("3m", ["ssh_keepalive: '3m': " + SECTION]),
@@ -261,10 +261,17 @@ PROBLEMS = [
         ["ssh_keepalive.match[0].address: '1::2::3': is no address and no network, correct it"],
     ),
     (
+        {"match": [{"user": ["*a*", "*a*a*"], "idle_timeout": 60}]},
+        [
+            "ssh_keepalive.match[0].user[1]: '*a*a*': expected a pattern (letters, digits, . _ - @ + $, "
+            "? for one character, at most two * for any text), for example backup",
+        ],
+    ),
+    (
         {"unresponsive_timeout": 10**5000, "match": [{"user": [-(10**5000)], "idle_timeout": 60}]},
         [
             "ssh_keepalive.match[0].user[0]: a number of 16610 bits: expected a pattern (letters, digits, . _ - @ + $, "
-            "* for any text, ? for one character), for example backup",
+            "? for one character, at most two * for any text), for example backup",
             "ssh_keepalive.unresponsive_timeout: a number of 16610 bits: " + TIME,
         ],
     ),
