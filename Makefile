@@ -49,8 +49,9 @@ mutants: $(VENV)/installed  ## errors put into the pure modules, and those that 
 unit: $(VENV)/installed
 	$(BIN)/pytest tests/unit -n 2
 
+# More at once than CI has cores, since half of the time goes by waiting
 machine: host host-package $(VENV)/installed
-	$(BIN)/pytest tests/machine -n 2 --dist loadscope
+	$(BIN)/pytest tests/machine -n 3 --dist loadscope
 
 .PHONY: host host-package host-images host-peers
 host host-package host-images host-peers:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from machine import RELEASES, Machine, unavailable
 
+ENDS = (next(iter(RELEASES)), next(reversed(RELEASES)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def requires_machines() -> None:
@@ -21,6 +23,15 @@ def requires_machines() -> None:
 @pytest.fixture(scope="session", params=RELEASES)
 def suite(request: pytest.FixtureRequest) -> str:
     """Name each release in turn; session-scoped, so that a fixture of any scope may use it."""
+    return str(request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(suite, marks=() if suite in ENDS else pytest.mark.slow) for suite in RELEASES],
+)
+def oldest_or_newest(request: pytest.FixtureRequest) -> str:
+    """Name the oldest and the newest release, and where there is time those in between."""
     return str(request.param)
 
 

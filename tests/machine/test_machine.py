@@ -19,9 +19,9 @@ NEWEST = "trixie"
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str) -> Iterator[Machine]:
+def booted(oldest_or_newest: str) -> Iterator[Machine]:
     """One machine of each release for all tests up to the second boot, which leave it as it is."""
-    with Machine(suite, f"#cloud-config\nssh_authorized_keys: [{ANOTHER_KEY}]\n") as machine:
+    with Machine(oldest_or_newest, f"#cloud-config\nssh_authorized_keys: [{ANOTHER_KEY}]\n") as machine:
         machine.boot()
         machine.wait()
         yield machine

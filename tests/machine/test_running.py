@@ -12,9 +12,9 @@ from machine import Machine
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str) -> Iterator[Machine]:
+def booted(oldest_or_newest: str) -> Iterator[Machine]:
     """One machine of each release, whose user-data has no section, for tests that bring their own policy."""
-    with Machine(suite) as machine:
+    with Machine(oldest_or_newest) as machine:
         bake(machine)
         machine.boot()
         machine.wait()

@@ -24,9 +24,9 @@ CONFIGURATION = "/etc/ssh/sshd_config /etc/ssh/sshd_config.d /etc/profile.d /etc
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str) -> Iterator[Machine]:
+def booted(oldest_or_newest: str) -> Iterator[Machine]:
     """One machine of each release, which keeps what its user-data asks for."""
-    with Machine(suite, "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 20s\n") as machine:
+    with Machine(oldest_or_newest, "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 20s\n") as machine:
         bake(machine)
         machine.boot()
         machine.wait()

@@ -80,7 +80,10 @@ NO_TIME = (
     "sets no time: add one of unresponsive_timeout, client_alive_interval, client_alive_count_max, idle_timeout, "
     "or remove the entry"
 )
-NAMES = "a pattern or a list of them (letters, digits, . _ - @ + $, ? for one character, at most two * for any text), for example "
+NAMES = (
+    "a pattern or a list of them (letters, digits, . _ - @ + $, ? for one character, at most two * for any text), "
+    "for example "
+)
 LISTS = "[['{0}...{1}', '{0}...{1}".format("x" * 27, "x" * 28)[:97] + "..."
 PROBLEMS = [
     ("3m", ["ssh_keepalive: '3m': " + SECTION]),
