@@ -70,7 +70,8 @@ CHANGES = {
 INTERRUPTIONS = {
     "killed": "signal=KILL:when={}",
     "refused-once": "error=ENOSPC:when={}",
-    "refused-from-then-on": "error=EIO:when={}+",
+    # A quota: that of a user does not bind root, that of a project does.
+    "refused-from-then-on": "error=EDQUOT:when={}+",
 }
 
 
