@@ -51,7 +51,7 @@ unit: $(VENV)/installed
 
 # More at once than CI has cores, since half of the time goes by waiting
 machine: host host-package $(VENV)/installed
-	$(BIN)/pytest tests/machine -n 3 --dist loadscope
+	$(BIN)/pytest tests/machine -n 4 --dist loadscope
 
 .PHONY: host host-package host-images host-peers
 host host-package host-images host-peers:

@@ -25,9 +25,9 @@ def sshd_process(machine: Machine) -> str:
 
 
 def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_a_read_only_usr(
-    suite: str, machines: Callable[..., Machine]
+    oldest_or_newest: str, machines: Callable[..., Machine]
 ) -> None:
-    machine = machines(suite, "#cloud-config\nssh_keepalive: {client_alive_interval: 40}\n")
+    machine = machines(oldest_or_newest, "#cloud-config\nssh_keepalive: {client_alive_interval: 40}\n")
     bake(machine)
     machine.boot()
     machine.wait()
@@ -39,7 +39,7 @@ def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_
     machine.run("cloud-init", "clean", "--logs", *configs)
     left = machine.run("ls", "-A", "/etc/ssh/sshd_config.d").stdout
     # Debian 11's cloud-init has no clean.d: the way there is uninstall, or enabled: false.
-    assert left == ("00-ssh-keepalive.conf\n" if suite == "bullseye" else "")
+    assert left == ("00-ssh-keepalive.conf\n" if oldest_or_newest == "bullseye" else "")
     assert sshd_process(machine) == process
     machine.poweroff()
 

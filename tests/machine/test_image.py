@@ -56,10 +56,10 @@ def test_install_twice_and_uninstall_leave_the_tree_as_it_was(suite: str, machin
     assert tree(root) == before
 
 
-def test_uninstall_after_a_boot_leaves_nothing(suite: str, machines: Callable[..., Machine]) -> None:
+def test_uninstall_after_a_boot_leaves_nothing(oldest_or_newest: str, machines: Callable[..., Machine]) -> None:
     user_data = "#cloud-config\nssh_keepalive: true\n"
     # What boots compile and write for themselves is there before and after.
-    machine = machines(suite)
+    machine = machines(oldest_or_newest)
     machine.boot()
     machine.wait()
     machine.poweroff()
