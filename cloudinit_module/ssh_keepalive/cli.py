@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         ),
         (
             _apply,
-            "have this machine keep the policy of a file, as at its first boot",
+            "have this machine keep the policy of a file, proved as at its first boot",
             [_FILE],
             ["apply user-data", "apply - <user-data"],
         ),
@@ -316,7 +316,7 @@ def _status(arguments: argparse.Namespace) -> int:
         found = inspection.inspect(sshd.Sshd()) if is_here else inspection.inspect_image(arguments.root)
     except (image.ImageError, sshd.SshdError, OSError) as error:
         found = inspection.unknown(error)
-    print(json.dumps(found.as_json(), indent=2, sort_keys=True) if arguments.json else found)
+    _say((json.dumps(found.as_json(), indent=2, sort_keys=True) if arguments.json else str(found)) + "\n")
     return found.exit_code
 
 

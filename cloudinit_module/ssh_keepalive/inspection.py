@@ -7,12 +7,20 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import dropin, image, instance, openssh, policy, processes, state, tmout, trace
 from .policy import Entry, Policy, PolicyError
-from .sshd import NOBODY, OPTION_REMEDY, Sshd, SshdError, UnansweredError, promise, questions, somebody
+from .sshd import (
+    LANDING_SECONDS,
+    NOBODY,
+    OPTION_REMEDY,
+    Sshd,
+    SshdError,
+    UnansweredError,
+    promise,
+    questions,
+    somebody,
+)
 from .state import Deviation, Problem, State
 
-# What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
-_LANDING_SECONDS = 15
-
+_APPLY = "correct that, then ssh-keepalive apply FILE"
 _REAPPLY = "ssh-keepalive reapply"
 _RESTART = "restart sshd, open sessions survive"
 # What sshd calls them, for what Match does; sshd(8), -C.
@@ -42,9 +50,14 @@ def inspect(sshd: Sshd, root: str = "/", proc: str = "/proc") -> State:
     except PermissionError as error:
         return State(state.UNKNOWN, (Problem("{}: {}".format(error.filename, error.strerror), "ask as root"),))
     if text is None:
-        found = State(state.NOTHING_ASKED, request=request, problems=tuple(_not_done(sshd, request)))
+        found = State(state.NOTHING_ASKED, request=request, problems=tuple(_not_done(sshd, request, root)))
     else:
         found = _inspect_policy(text, request, sshd, proc)
+        failure = instance.failure(root)
+        # What was applied later, by hand, is as it was wanted.
+        if failure and not found.problems and not found.is_as_requested and failure.at > _changed(sshd.place()):
+            message = "cloud-init's configuration was refused, this is an older policy: {}".format(failure.reason)
+            found = found._replace(problems=(Problem(message, _APPLY),))
     healthy = (state.KEPT, state.NOTHING_ASKED)
     if found.problems and found.verdict in healthy:
         found = found._replace(verdict=state.NOT_KEPT)
@@ -85,17 +98,24 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:
     return tuple(files), [Problem("{} is not as it was registered".format(file), remedy) for file in files]
 
 
-def _not_done(sshd: Sshd, request: instance.Request) -> List[Problem]:
+def _changed(file: str) -> float:
+    return os.stat(file).st_mtime
+
+
+def _not_done(sshd: Sshd, request: instance.Request, root: str) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
-    remedy = "cloud-init status --long says why; correct that, then ssh-keepalive apply FILE"
     where = ", ".join(request.sources)
     try:
         wanted = policy.parse(request.section)
     except PolicyError as error:
-        return [Problem("{} asks for what is refused: {}".format(where, error), remedy)]
+        return [Problem("{} asks for what is refused: {}".format(where, error), _APPLY)]
     if wanted is None or not wanted.enabled:
         return []
-    return [Problem("{} asks for a policy, and there is no {}".format(where, sshd.file), remedy)]
+    message = "{} asks for a policy, and there is no {}".format(where, sshd.file)
+    failure = instance.failure(root)
+    if failure:
+        message += ": {}".format(failure.reason)
+    return [Problem(message, _APPLY)]
 
 
 def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str) -> State:
@@ -300,7 +320,7 @@ def _held_against_processes(found: State, answer: _Answer, sshd: Sshd, proc: str
     if listener:
         unread = next((file for file, time in changes.items() if time > listener.read), None)
         folder_changed = os.stat(sshd.folder).st_mtime if os.path.isdir(sshd.folder) else 0
-        if unread is None and folder_changed > listener.read + _LANDING_SECONDS:
+        if unread is None and folder_changed > listener.read + LANDING_SECONDS:
             # A file that is gone has no time of its own.
             unread = sshd.folder
     problems = found.problems

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What cloud-init's configuration asks of this machine, and where it says so."""
 
+import json
 import os
-from typing import Any, Dict, Iterator, NamedTuple, Tuple
+import re
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from .policy import KEY
 
@@ -14,6 +16,7 @@ _INSTANCE = (
     ("vendor-data2", "var/lib/cloud/instance/vendor2-cloud-config.txt"),
     ("user-data", "var/lib/cloud/instance/cloud-config.txt"),
 )
+_RESULT = "run/cloud-init/result.json"
 
 
 class Request(NamedTuple):
@@ -35,6 +38,30 @@ def request(root: str = "/") -> Request:
         section = {**section, **config[KEY]} if is_merged else config[KEY]
         sources = (source, *sources) if is_merged else (source,)
     return Request(section, sources)
+
+
+class Failure(NamedTuple):
+    """Hold why the module has failed at this boot, and when that was written down, in seconds since the epoch."""
+
+    reason: str
+    at: float
+
+
+def failure(root: str = "/") -> Optional[Failure]:
+    """Return how the module failed when cloud-init last ran all modules, None if it did not."""
+    file = os.path.join(root, _RESULT)
+    try:
+        at = os.stat(file).st_mtime
+        with open(file, encoding="utf-8") as stream:
+            errors = json.load(stream)["v1"]["errors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    for error in map(str, errors):
+        if KEY in error:
+            # cloud-init writes repr() of its name and the exception.
+            found = re.search(r"""Error\((["'])(.*)\1,?\)""", error, re.DOTALL)
+            return Failure(found.group(2) if found else error, at)
+    return None
 
 
 def _files(root: str) -> Iterator[Tuple[str, str]]:

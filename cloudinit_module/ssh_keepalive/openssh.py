@@ -31,6 +31,9 @@ _FACTS = {
     # Before commit 4f3e65bda (10.3) the clock of UnusedConnectionTimeout starts at the last traffic, not at the end of
     # the last channel. Measured: a connection ends 1 to 3 s after that on 9.2 to 10.0, as long again after on 10.4.
     "counts-unused-from-last-traffic": ((9, 2), (10, 3)),
+    # sshd-session (9.8) gets the configuration in one message of so much at most; if it is longer, every login is
+    # refused, and sshd -t does not tell. Measured on 10.0, and not so on 8.4, 9.2, 10.3 and 10.6.
+    "takes-256-kib": ((9, 8), (10, 3)),
     # Probes go out only when nothing else is ready. Measured on 9.2 to 10.6; 8.x is not affected.
     "probes-in-silence-only": ((9, 2), None),
 }
@@ -99,6 +102,12 @@ def parse_version(text: str) -> Optional[Version]:
 def overrides(command_line: str) -> Dict[str, str]:
     """Return what sshd's own command line sets, by keyword in lower case: it comes before all files; sshd(8), -o."""
     return {keyword.lower(): value for keyword, value in re.findall(r" -o ?([A-Za-z]+)(?:=| )([^ ]+)", command_line)}
+
+
+def file_option(command_line: str) -> Optional[str]:
+    """Return the main file that sshd's own command line names, None without one; sshd(8), -f."""
+    found = re.search(r" -f ?([^ ]+)", command_line)
+    return found.group(1) if found else None
 
 
 def version_of(name: str) -> Optional[Version]:

@@ -25,8 +25,7 @@ CRITERIA = ("user", "group", "address")
 NEVER = "none"
 _TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", "idle_timeout")
 
-# Measured: sshd 10.0 starts with a configuration of more than 256 KiB, comments included, and refuses every login. This
-# many take less than half of that.
+# Of the 256 KiB that sshd 10.0 takes (openssh.py, takes-256-kib) so many take less than half.
 _MOST_PATTERNS = 250
 
 # Stands for what no type of the schema allows. jsonschema writes whole values into its messages, for which deep ones

@@ -26,6 +26,10 @@ _TOTAL_SECONDS = 40.0
 _WAY_BACK_SECONDS = 15.0
 # The ways to have sshd read a policy, each where the ones before it do not do
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
+# What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
+LANDING_SECONDS = 15
+# A little less than 256 KiB, comments included
+_MOST_BYTES = 250000
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
 _PID_FILE_SECONDS = 3.0
 # What systemctl is-active says of a service (systemd's unit_active_state_table; "unknown" up to systemd 230).
@@ -217,18 +221,54 @@ class Sshd:
 
     def overridden(self, expression: openssh.Expression) -> List[str]:
         """Return what options that a running sshd was started with set otherwise; they come before all files."""
-        options: Dict[str, str] = {}
+        command_line = ""
         with contextlib.suppress(OSError, ValueError):
             with open(os.path.join(self._run_folder, "sshd.pid"), encoding="ascii") as stream:
                 pid = int(stream.read())
             with open("{}/{}/cmdline".format(self._proc, pid), encoding="utf-8", errors="replace") as stream:
-                options = openssh.overrides(stream.read().replace("\0", " "))
+                command_line = stream.read().replace("\0", " ")
+        options = openssh.overrides(command_line)
         message = "{0} is {1} where {2} is wanted: sshd was started with -o {0}={1}, which wins"
-        return [
+        found = [
             message.format(keyword, options[keyword.lower()], value)
             for keyword, value in expression.directives
             if options.get(keyword.lower(), value) != value
         ]
+        file = openssh.file_option(command_line)
+        if file and os.path.realpath(file) != self.main_file:
+            found.append("sshd was started with -f {}, and does not read {}".format(file, self.main))
+        return found
+
+    def has_read(self) -> bool:
+        """Return whether an sshd that runs has read its files as they are now; True if no change shows."""
+        pid_file = os.path.join(self._run_folder, "sshd.pid")
+        if not _names_a_process(pid_file):
+            return True
+        with contextlib.suppress(OSError):
+            read = os.stat(pid_file).st_mtime
+            changes = [os.stat(self.main).st_mtime]
+            if os.path.isdir(self.folder):
+                changes.append(os.stat(self.folder).st_mtime - LANDING_SECONDS)
+                names = [name for name in os.listdir(self.folder) if name.endswith(".conf")]
+                changes += [os.stat(os.path.join(self.folder, name)).st_mtime for name in names]
+            # A time to come says nothing.
+            return not any(read < change < time.time() for change in changes)
+        return True
+
+    def check_size(self, texts: Mapping[str, Optional[str]]) -> None:
+        """Raise SshdError if sshd would refuse logins for the size of its files; sshd -t and sshd -T do not say."""
+        files = [self.main_file, self.file]
+        if os.path.isdir(self.folder):
+            files += [os.path.join(self.folder, name) for name in os.listdir(self.folder)]
+        sizes = {file: os.path.getsize(file) for file in files if os.path.isfile(file)}
+        sizes.update({file: len((text or "").encode(errors="surrogateescape")) for file, text in texts.items()})
+        # It may be included a second time, and the profile is not sshd's.
+        size = sum(sizes.values()) + sizes.get(self.file, 0) - sizes.get(self.tmout_file, 0)
+        if size > _MOST_BYTES:
+            message = (
+                "sshd's configuration would have {} bytes, above 256 KiB this version refuses every login: shorten it"
+            )
+            raise SshdError(message.format(size))
 
     def _effective(self, connection: openssh.Connection, main: Optional[str], *options: str) -> Answer:
         self._make_privilege_separation_folder()
@@ -336,6 +376,7 @@ class Sshd:
     def tidy(self) -> bool:
         """Take away what was written aside, and return whether there was anything."""
         found = False
+        self._host_key = []
         for file in (self.file, self.tmout_file, self.main_file):
             for purpose in ("new", "key", "key.pub", "old", "main"):
                 aside = self._aside(file, purpose)
@@ -692,6 +733,8 @@ def _keep_in(
             dropin.with_block(main, policy, expression) if in_main else dropin.with_include(main, sshd.file)
         )
     texts = {file: text for file, text in texts.items() if unfinished or not sshd.stands(file, text)}
+    if openssh.has(version, "takes-256-kib"):
+        sshd.check_size(texts)
     with sshd.prepared(texts):
         if (sshd.main_file if in_main else sshd.file) in texts:
             try:
@@ -734,12 +777,13 @@ def _land(
     """
     restarting = None
     unproved: Tuple[str, ...] = ()
+    unread = bool(set(texts) - {sshd.tmout_file}) or bool(expression and not sshd.has_read())
     try:
         with contextlib.ExitStack() as stack:
             for file, text in texts.items():
                 stack.enter_context(sshd.landed(file, text))
             # Asked after landing: one that starts from here on reads the new text by itself.
-            service = sshd.running() if set(texts) - {sshd.tmout_file} else None
+            service = sshd.running() if unread else None
             if expression or service:
                 expression = expression or openssh.Expression((), None)
                 unproved = sshd.prove(expression, in_main)
@@ -750,9 +794,11 @@ def _land(
                 sshd.check_that_it_starts()
                 restarting = service
                 sshd.restart(service)
-    except Exception as error:
+    except BaseException as error:
         if not restarting:
             raise
         state = sshd.revive(restarting)
+        if not isinstance(error, Exception):
+            raise
         raise SshdError("{}; the old configuration is back, sshd is {}".format(error, state)) from error
     return unproved, restarting is not None

@@ -119,9 +119,9 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
     ids=["empty", "one-key", "other-key", "lifted-key", "false", "null"],
 )
 def test_user_data_over_an_images_default(
-    suite: str, machines: Callable[..., Machine], section: str, in_force: dict[str, tuple[str, str, str]]
+    oldest_or_newest: str, machines: Callable[..., Machine], section: str, in_force: dict[str, tuple[str, str, str]]
 ) -> None:
-    machine = machines(suite, f"#cloud-config\nssh_keepalive: {section}\n")
+    machine = machines(oldest_or_newest, f"#cloud-config\nssh_keepalive: {section}\n")
     bake(machine, "{unresponsive_timeout: 5m, tcp_keep_alive: false}")
     machine.boot()
     machine.wait()

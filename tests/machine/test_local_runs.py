@@ -25,8 +25,8 @@ CHECK, APPLY, BOOT = commands()
 
 
 @pytest.fixture(scope="module")
-def booted(suite: str) -> Iterator[Machine]:
-    with Machine(suite, None) as machine:
+def booted(oldest_or_newest: str) -> Iterator[Machine]:
+    with Machine(oldest_or_newest, None) as machine:
         bake(machine)
         (machine.root / "95_ssh_keepalive.cfg").write_text(DEFAULT)
         machine.boot()

@@ -172,8 +172,8 @@ def test_piuparts_finds_nothing(deb: Path, machines: Callable[..., Machine]) -> 
     assert checked.stdout.count("INFO: PASS: ") == 2
 
 
-def test_a_machine_with_the_package(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
-    machine = machines(suite, USER_DATA)
+def test_a_machine_with_the_package(oldest_or_newest: str, deb: Path, machines: Callable[..., Machine]) -> None:
+    machine = machines(oldest_or_newest, USER_DATA)
 
     def own() -> dict[str, tuple[object, ...]]:
         # A boot compiles what others' packages have left as source.

@@ -89,6 +89,19 @@ def test_missing_host_keys_are_stood_in_for(booted: Machine) -> None:
     assert interval(booted) == "33"
 
 
+def test_an_sshd_that_has_not_read_what_another_changed_is_restarted_once(booted: Machine) -> None:
+    other = "/etc/ssh/sshd_config.d/00-a.conf"
+    apply(booted, "{client_alive_interval: 34}")
+    booted.sh(f"echo 'ClientAliveInterval 7' >{other}; systemctl reset-failed ssh; systemctl restart ssh")
+    # sshd tells systemd that it runs before it writes its PID file.
+    booted.sh(f"sleep 0.2; : >{other}")
+    before = starts(booted)
+    for _ in "first", "again":
+        apply(booted, "{client_alive_interval: 34}")
+        assert starts(booted) == before + 1
+    booted.run("rm", other)
+
+
 def test_a_file_that_wins_is_named(booted: Machine) -> None:
     apply(booted, "{client_alive_interval: 34}")
     booted.sh("echo 'ClientAliveInterval 7' >/etc/ssh/sshd_config.d/00-a.conf")

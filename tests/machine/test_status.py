@@ -335,7 +335,7 @@ def test_nothing_asked(booted: Machine) -> None:
     apply(booted, "false")
     assert status(booted, 1)[:2] == [
         f"not kept: user-data asks for a policy, and there is no {DROP_IN}",
-        "remedy: cloud-init status --long says why; correct that, then ssh-keepalive apply FILE",
+        "remedy: correct that, then ssh-keepalive apply FILE",
     ]
     booted.reseed("#cloud-config\n{}\n")
     booted.reboot()

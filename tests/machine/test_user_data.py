@@ -41,9 +41,11 @@ KEPT = {
 REFUSED = {("bullseye", "bastion.yaml")}
 
 
-@pytest.fixture(scope="module")
-def booted(suite: str) -> Iterator[Machine]:
-    with Machine(suite) as machine:
+@pytest.fixture(
+    scope="module", params=["bullseye", "bookworm", "trixie", pytest.param("forky", marks=pytest.mark.slow)]
+)
+def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with Machine(request.param) as machine:
         bake(machine)
         machine.boot()
         machine.wait()

@@ -97,8 +97,47 @@ def test_what_was_asked_and_is_not_there(machine, proc, section, message):
     (folder / "cloud-config.txt").write_text("ssh_keepalive: " + section)
     assert told(machine, proc, 1)[:2] == [
         "not kept: " + message,
-        "remedy: cloud-init status --long says why; correct that, then ssh-keepalive apply FILE",
+        "remedy: correct that, then ssh-keepalive apply FILE",
     ]
+
+
+def fails(machine, error):
+    """Have cloud-init have written down how the module failed."""
+    result = machine.root / "run/cloud-init/result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"v1": {"datasource": None, "errors": ["('ssh', OSError(1))", error]}}))
+
+
+# What cloud-init has written on Python 3.6, and does from 3.7 on.
+@pytest.mark.parametrize(
+    "error", ["""('ssh_keepalive', SshdError("it's so",))""", """('ssh_keepalive', SshdError("it's so"))"""]
+)
+def test_the_reason_is_told_for_which_it_is_not_there(machine, proc, error):
+    folder = machine.root / "var/lib/cloud/instance"
+    folder.mkdir(parents=True)
+    (folder / "cloud-config.txt").write_text("ssh_keepalive: true")
+    fails(machine, error)
+    assert told(machine, proc, 1)[0] == (
+        "not kept: user-data asks for a policy, and there is no /etc/ssh/sshd_config.d/00-ssh-keepalive.conf: it's so"
+    )
+
+
+def test_an_older_policy_than_the_one_that_failed(kept, proc):
+    folder = kept.root / "var/lib/cloud/instance"
+    folder.mkdir(parents=True)
+    (folder / "cloud-config.txt").write_text("ssh_keepalive: {unresponsive_timeout: 1h}")
+    assert told(kept, proc, 0)[0] == "kept: " + PROMISE
+    fails(kept, "('ssh_keepalive', SshdError('no luck'))")
+    result = kept.root / "run/cloud-init/result.json"
+    later = time.time() + 60
+    os.utime(str(result), (later, later))
+    assert told(kept, proc, 1)[:2] == [
+        "not kept: cloud-init's configuration was refused, this is an older policy: no luck",
+        "remedy: correct that, then ssh-keepalive apply FILE",
+    ]
+    # One that was applied by hand after that
+    os.utime(str(result), (1000, 1000))
+    assert told(kept, proc, 0)[0] == "kept: " + PROMISE
 
 
 def test_off_is_kept_where_nothing_is(machine, proc):

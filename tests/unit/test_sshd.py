@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import stat
 import subprocess
 import time
@@ -160,8 +161,14 @@ def test_an_option_of_the_sshd_that_runs_is_named(machine):
         "ClientAliveInterval is 0 where 45 is wanted: sshd was started with -o ClientAliveInterval=0, which wins; "
         "remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
     )
-    (process / "cmdline").write_text(cmdline.format(45))
-    apply(POLICY, machine.sshd(**changes))
+    (process / "cmdline").write_text("sshd: /usr/sbin/sshd -D -f {} [listener]".format(machine.root / "other"))
+    assert refused(machine, **changes) == (
+        "sshd was started with -f /other, and does not read /etc/ssh/sshd_config; "
+        "remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+    )
+    for option in "-o ClientAliveInterval=45", "-f {}".format(machine.main):
+        (process / "cmdline").write_text("sshd: /usr/sbin/sshd -D {} [listener]".format(option))
+        apply(POLICY, machine.sshd(**changes))
 
 
 def test_a_folder_that_the_end_of_a_connection_takes_along_is_made_again(machine):
@@ -273,14 +280,17 @@ def test_the_vendors_main_file_counts_where_etc_has_none(machine):
     assert machine.sshd().main == str(machine.main)
 
 
-def test_missing_host_keys_are_stood_in_for(machine):
+@pytest.mark.parametrize("main", [None, "UsePAM yes\n"], ids=["drop-in", "included"])
+def test_missing_host_keys_are_stood_in_for(machine, main):
+    if main:
+        machine.main.write_text(main)
     script = (machine.bin / "sshd").read_text()
     needs_key = "import sys\nif '-T' in sys.argv and '-h' not in sys.argv: sys.exit('sshd: no hostkeys available')\n"
     first, rest = script.split("\n", 1)
     (machine.bin / "sshd").write_text(first + "\n" + needs_key + rest)
     machine.fake("ssh-keygen", "import sys; open(sys.argv[-1], 'w'); open(sys.argv[-1] + '.pub', 'w')\n")
     apply(POLICY, machine.sshd())
-    assert len(machine.calls("ssh-keygen")) == 1
+    assert len(machine.calls("ssh-keygen")) == (2 if main else 1)
     assert os.listdir(str(machine.file.parent)) == [machine.file.name]
 
 
@@ -714,6 +724,73 @@ def test_both_files_come_back_when_sshd_does_not(machine):
     assert refused(machine, POLICY._replace(idle_timeout=60, idle_fallback="tmout")).endswith("sshd is active")
     assert refused(machine, POLICY).endswith("sshd is active")
     assert "TMOUT=900" in (machine.profile / "zz-ssh-keepalive.sh").read_text()
+
+
+def test_whoever_interrupts_a_restart_finds_sshd_with_the_old_policy(machine, monkeypatch):
+    apply(POLICY, machine.sshd())
+    machine.sshd_is("active")
+    old = machine.file.read_text()
+    restart = sshd_module.Sshd.restart
+
+    def interrupted(sshd, service):
+        restart(sshd, service)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sshd_module.Sshd, "restart", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(Policy(unresponsive_timeout=240), machine.sshd())
+    assert machine.file.read_text() == machine.sshd_has_read() == old
+
+
+def test_an_sshd_that_has_not_read_what_others_changed_is_restarted(machine):
+    machine.sshd_is("active")
+    apply(POLICY, machine.sshd())
+    pid_file, other = machine.run / "sshd.pid", machine.ssh / "sshd_config.d/50-other.conf"
+    other.write_text("")
+    pid_file.write_text(str(os.getpid()))
+
+    def restarted(read, changed):
+        for file, at in ((pid_file, read), (other, changed), (machine.main, 900), (machine.file, 900)):
+            os.utime(str(file), (at, at))
+        os.utime(str(other.parent), (900, 900))
+        report = apply(POLICY, machine.sshd())
+        assert not report.changed
+        return report.restarted
+
+    assert restarted(1000, 1001)
+    assert not restarted(1001, 1000)
+    assert not restarted(1000, time.time() + 60)
+    other.rename(other.with_suffix(".off"))
+    other = other.with_suffix(".off")
+    assert not restarted(1000, 1001)
+    pid_file.write_text("x")
+    assert not restarted(1000, 1001)
+
+
+def test_a_file_that_others_took_away_is_seen_by_the_time_of_the_folder(machine):
+    machine.sshd_is("active")
+    apply(POLICY, machine.sshd())
+    pid_file = machine.run / "sshd.pid"
+    pid_file.write_text(str(os.getpid()))
+    for file in machine.main, machine.file, pid_file:
+        os.utime(str(file), (1000, 1000))
+    for changed, restarted in ((1014, False), (1016, True)):
+        os.utime(str(machine.file.parent), (changed, changed))
+        assert apply(POLICY, machine.sshd()).restarted == restarted
+
+
+def test_files_of_more_than_sshd_takes_are_refused(machine):
+    big = machine.ssh / "sshd_config.d/50-other.conf"
+    big.write_text("#" * 249000)
+    machine.openssh("10.0p2")
+    apply(POLICY, machine.sshd())
+    big.write_text("#" * 249800)
+    assert re.match(
+        "sshd's configuration would have 25[0-9]{4} bytes, above 256 KiB this version refuses every login: shorten it$",
+        refused(machine, Policy(unresponsive_timeout=240)),
+    )
+    (machine.bin / "sshd").write_text((machine.bin / "sshd").read_text().replace("OpenSSH_10.0p2", "OpenSSH_10.3p1"))
+    apply(Policy(unresponsive_timeout=240), machine.sshd())
 
 
 def test_where_no_shell_reads_a_profile_nothing_lands(machine):
