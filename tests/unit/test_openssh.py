@@ -4,8 +4,10 @@ from ssh_keepalive.openssh import (
     Connection,
     Expression,
     express,
+    file_option,
     fits,
     has,
+    overrides,
     parse_version,
     variants,
     version_of,
@@ -235,3 +237,20 @@ def test_variants_are_what_other_versions_would_have():
     assert expected <= set(found)
     assert variants(policy._replace(idle_fallback="none"))
     assert all(expression.tmout is None for expression in variants(policy._replace(idle_fallback="none")))
+
+
+@pytest.mark.parametrize(
+    ("command_line", "options", "file"),
+    [
+        ("/usr/sbin/sshd -D", {}, None),
+        (
+            "sshd: /usr/sbin/sshd -D -o ClientAliveInterval=0 -oTCPKeepAlive=no -f /srv/main [listener] 0 of 10-100",
+            {"clientaliveinterval": "0", "tcpkeepalive": "no"},
+            "/srv/main",
+        ),
+        ("sshd -o UseDNS yes -f/srv/main", {"usedns": "yes"}, "/srv/main"),
+    ],
+)
+def test_what_a_command_line_sets(command_line, options, file):
+    assert overrides(command_line) == options
+    assert file_option(command_line) == file
