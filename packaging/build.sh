@@ -23,13 +23,16 @@ mkdir "$source"
     tar -x --no-same-owner -C "$source"
 cp -r "$source/packaging/debian" "$source/debian"
 
-if ! (
+build() {
     cd "$source"
-    dpkg-buildpackage -b -us -uc
-    # The tree is what %prep would unpack; %{_sourcedir} needs no tarball then.
-    rpmbuild -bb --build-in-place --nodeps --define "_topdir $work/rpm" --define "_dbpath $work/rpmdb" \
-        packaging/rpm/cloud-init-ssh-keepalive.spec
-) >"$work/log" 2>&1; then
+    # -d: always asked for is build-essential, with a compiler that has nothing to do here.
+    dpkg-buildpackage -d -b -us -uc &&
+        # The tree is what %prep would unpack; %{_sourcedir} needs no tarball then.
+        rpmbuild -bb --build-in-place --nodeps --define "_topdir $work/rpm" --define "_dbpath $work/rpmdb" \
+            packaging/rpm/cloud-init-ssh-keepalive.spec
+}
+
+if ! (build) >"$work/log" 2>&1; then
     cat "$work/log" >&2
     exit 1
 fi
