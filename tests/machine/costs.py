@@ -78,20 +78,27 @@ def handle(name, cfg, cloud=None, log=None, args=None, _compat=None):
     def started(process, argv, *rest, **options):
         process.label = " ".join(argv)
         init(process, argv, *rest, **options)
+        process.began = time.perf_counter()
+
+    def ended(process, *rest, **options):
+        try:
+            return wait(process, *rest, **options)
+        finally:
+            parts.append(("wait " + process.label, 1000 * (time.perf_counter() - process.began)))
 
     imported, fsync = builtins.__import__, os.fsync
-    init, communicate = subprocess.Popen.__init__, subprocess.Popen.communicate
+    init, wait = subprocess.Popen.__init__, subprocess.Popen.wait
     builtins.__import__ = timed(lambda name, *rest: "import " + name, imported)
     os.fsync = timed(lambda file: "fsync", fsync)
     subprocess.Popen.__init__ = timed(lambda process, argv, *rest: "run " + " ".join(argv), started)
-    subprocess.Popen.communicate = timed(lambda process, *rest: "wait " + process.label, communicate)
+    subprocess.Popen.wait = ended
     began = time.perf_counter()
     try:
         return _handle(name, cfg, cloud, log, args)
     finally:
         total = 1000 * (time.perf_counter() - began)
         builtins.__import__, os.fsync = imported, fsync
-        subprocess.Popen.__init__, subprocess.Popen.communicate = init, communicate
+        subprocess.Popen.__init__, subprocess.Popen.wait = init, wait
         asked = []
         for _ in range(9):
             began = time.perf_counter()
