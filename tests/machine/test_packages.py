@@ -285,13 +285,22 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
     assert not (root / LISTED).exists()
 
     late.unlink()
-    (root / DROP_IN[1:]).write_text("ClientAliveInterval 30\n")
-    said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
-    assert said.endswith(
-        f"ssh-keepalive: {DROP_IN}: has no policy line that can be read, run cloud-init's module again\n"
-        "cloud-init-ssh-keepalive: sshd may keep another time than its policy says, "
-        "put this right and run ssh-keepalive reapply\n"
-    )
+    drop_in, main = root / DROP_IN[1:], root / "etc/ssh/sshd_config"
+    original = main.read_text()
+    for file, text in (
+        (drop_in, "ClientAliveInterval 30\n"),
+        (main, f"# BEGIN ssh-keepalive\n# policy: broken\n# END ssh-keepalive\n{original}"),
+    ):
+        file.write_text(text)
+        said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
+        assert said.endswith(
+            f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read, "
+            "run cloud-init's module again\n"
+            "cloud-init-ssh-keepalive: sshd may keep another time than its policy says, "
+            "put this right and run ssh-keepalive reapply\n"
+        )
+        drop_in.unlink(missing_ok=True)
+    main.write_text(original)
     assert (root / LISTED).exists()
     assert chroot(root, f"dpkg-query -W -f '${{db:Status-Status}}' {NAME}") == "installed"
     chroot(root, f"dpkg --purge {NAME}")
