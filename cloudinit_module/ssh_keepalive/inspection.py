@@ -55,7 +55,8 @@ def inspect(sshd: Sshd, root: str = "/", proc: str = "/proc") -> State:
         found = _inspect_policy(text, request, sshd, proc)
         failure = instance.failure(root)
         # What was applied later, by hand, is as it was wanted.
-        if failure and not found.problems and not found.is_as_requested and failure.at > _changed(sshd.place()):
+        is_other = not found.problems and not found.is_as_requested
+        if failure and is_other and failure.at > os.stat(sshd.place()).st_mtime:
             message = "cloud-init's configuration was refused, this is an older policy: {}".format(failure.reason)
             found = found._replace(problems=(Problem(message, _APPLY),))
     healthy = (state.KEPT, state.NOTHING_ASKED)
@@ -98,20 +99,15 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:
     return tuple(files), [Problem("{} is not as it was registered".format(file), remedy) for file in files]
 
 
-def _changed(file: str) -> float:
-    return os.stat(file).st_mtime
-
-
 def _not_done(sshd: Sshd, request: instance.Request, root: str) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
-    where = ", ".join(request.sources)
     try:
         wanted = policy.parse(request.section)
     except PolicyError as error:
-        return [Problem("{} asks for what is refused: {}".format(where, error), _APPLY)]
+        return [_refusal(request, error)]
     if wanted is None or not wanted.enabled:
         return []
-    message = "{} asks for a policy, and there is no {}".format(where, sshd.file)
+    message = "{} asks for a policy, and there is no {}".format(", ".join(request.sources), sshd.file)
     failure = instance.failure(root)
     if failure:
         message += ": {}".format(failure.reason)
@@ -161,9 +157,12 @@ def _refused(request: instance.Request, version: openssh.Version, sshd: Sshd) ->
         if wanted and wanted.enabled:
             sshd.express(wanted, version)
     except PolicyError as error:
-        where = ", ".join(request.sources)
-        return [Problem("{} asks for what is refused: {}".format(where, error), "correct that, or ssh-keepalive apply")]
+        return [_refusal(request, error)]
     return []
+
+
+def _refusal(request: instance.Request, error: PolicyError) -> Problem:
+    return Problem("{} asks for what is refused: {}".format(", ".join(request.sources), error), _APPLY)
 
 
 def _is_asked(request: instance.Request, kept: Policy) -> bool:

@@ -420,3 +420,4 @@ def test_fault_at_the_first_boot(suite: str, name: str) -> None:
         else:
             assert re.search(fault.says, "\n".join(said))
             assert "Error(" in machine.run("cloud-init", "status", "--long", check=False).stdout
+            assert re.search(fault.says, machine.run("ssh-keepalive", "status", check=False).stdout)

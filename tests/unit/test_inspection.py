@@ -354,7 +354,7 @@ def test_what_the_configuration_asks_and_this_sshd_cannot_keep(kept, proc):
     (folder / "95_ssh_keepalive.cfg").write_text("ssh_keepalive: {idle_timeout: 15m}\n")
     lines = told(kept, proc, 1)
     assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
-    assert lines[1] == "remedy: correct that, or ssh-keepalive apply"
+    assert lines[1] == "remedy: correct that, then ssh-keepalive apply FILE"
 
 
 def test_an_option_of_the_sshd_that_runs(kept, proc):
