@@ -148,9 +148,8 @@ def variants(policy: Policy) -> List[Expression]:
     """Return what keeps an enabled policy on each kind of OpenSSH that can."""
     found = []
     for version in sorted({bound for bounds in _FACTS.values() for bound in bounds if bound}):
-        for channel_timeout in (False, True):
-            with contextlib.suppress(PolicyError):
-                found.append(express(policy, version, channel_timeout))
+        with contextlib.suppress(PolicyError):
+            found.append(express(policy, version))
     return found
 
 

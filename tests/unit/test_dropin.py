@@ -1,6 +1,7 @@
 import pytest
 from ssh_keepalive.dropin import (
     Mismatch,
+    holds_policy,
     is_read,
     lines_before,
     mismatches,
@@ -8,6 +9,7 @@ from ssh_keepalive.dropin import (
     render,
     winner,
     with_block,
+    with_include,
     without_block,
 )
 from ssh_keepalive.openssh import Expression
@@ -144,6 +146,40 @@ def test_blocks_come_and_go_to_the_byte(main, expression):
     assert read_policy(text) == POLICY
     assert lines_before(text) == 6
     assert lines_before(main) == 0
+
+
+@pytest.mark.parametrize("main", MAIN_FILES)
+def test_an_include_comes_and_goes_to_the_byte(main):
+    text = with_include(main, "/etc/ssh/a.conf")
+    assert text == "# BEGIN ssh-keepalive\nInclude /etc/ssh/a.conf\n# END ssh-keepalive\n" + main
+    assert with_include(text, "/etc/ssh/a.conf") == text
+    assert without_block(text) == main
+    assert not holds_policy(text)
+    assert with_include(with_block(main, POLICY, PAIR), "/etc/ssh/a.conf") == text
+
+
+def test_what_is_for_some_stands_at_the_end():
+    assert with_block("Port 22\n", POLICY, SOME) == (
+        "# BEGIN ssh-keepalive\n"
+        "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead.\n"
+        '# policy: {"unresponsive_timeout": 180}\n'
+        "ClientAliveInterval 45\n"
+        "ClientAliveCountMax 3\n"
+        "# END ssh-keepalive\n"
+        "Port 22\n"
+        "# BEGIN ssh-keepalive\n"
+        "Match User alice\n"
+        "    ClientAliveInterval 60\n"
+        "Match all\n"
+        "# END ssh-keepalive\n"
+    )
+    assert with_block("Port 22\n", POLICY, PAIR).endswith("# END ssh-keepalive\nPort 22\n")
+
+
+def test_only_a_block_holds_a_policy():
+    assert holds_policy(with_block("Port 22\n", POLICY, SOME))
+    assert not holds_policy("# policy: {}\n")
+    assert not holds_policy("# BEGIN ssh-keepalive\n# END ssh-keepalive\n# policy: {}\n")
 
 
 def test_nobody_elses_lines_go_with_a_block():

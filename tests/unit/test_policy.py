@@ -251,12 +251,18 @@ PROBLEMS = [
         ],
     ),
     (
-        {"match": [{"address": ["::ffff:127.0.0.0/104", "::ffff:192.0.2.1", "::/0"], "idle_timeout": 60}]},
+        {"match": [{"address": ["::ffff:127.0.0.0/104", "::ffff:192.0.2.1", "::/0", "::/95"], "idle_timeout": 60}]},
         [
             "ssh_keepalive.match[0].address[0]: '::ffff:127.0.0.0/104': sshd sees such clients as IPv4, "
             "did you mean 127.0.0.0/8?",
             "ssh_keepalive.match[0].address[1]: '::ffff:192.0.2.1': sshd sees such clients as IPv4, "
             "did you mean 192.0.2.1/32?",
+        ],
+    ),
+    (
+        {"match": [{"address": "::ffff:0:0/96", "idle_timeout": 60}]},
+        [
+            "ssh_keepalive.match[0].address: '::ffff:0:0/96': sshd sees such clients as IPv4, did you mean 0.0.0.0/0?",
         ],
     ),
     (
