@@ -8,7 +8,6 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from . import dropin, image, instance, openssh, policy, processes, state, tmout, trace
 from .policy import Entry, Policy, PolicyError
 from .sshd import (
-    LANDING_SECONDS,
     NOBODY,
     OPTION_REMEDY,
     Sshd,
@@ -50,10 +49,10 @@ def inspect(sshd: Sshd, root: str = "/", proc: str = "/proc") -> State:
     except PermissionError as error:
         return State(state.UNKNOWN, (Problem("{}: {}".format(error.filename, error.strerror), "ask as root"),))
     if text is None:
-        found = State(state.NOTHING_ASKED, request=request, problems=tuple(_not_done(sshd, request, root)))
+        found = State(state.NOTHING_ASKED, request=request, problems=tuple(_not_done(sshd, request)))
     else:
         found = _inspect_policy(text, request, sshd, proc)
-        failure = instance.failure(root)
+        failure = request.failure
         # What was applied later, by hand, is as it was wanted.
         is_other = not found.problems and not found.is_as_requested
         if failure and is_other and failure.at > os.stat(sshd.place()).st_mtime:
@@ -99,7 +98,7 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:
     return tuple(files), [Problem("{} is not as it was registered".format(file), remedy) for file in files]
 
 
-def _not_done(sshd: Sshd, request: instance.Request, root: str) -> List[Problem]:
+def _not_done(sshd: Sshd, request: instance.Request) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
     try:
         wanted = policy.parse(request.section)
@@ -108,9 +107,8 @@ def _not_done(sshd: Sshd, request: instance.Request, root: str) -> List[Problem]
     if wanted is None or not wanted.enabled:
         return []
     message = "{} asks for a policy, and there is no {}".format(", ".join(request.sources), sshd.file)
-    failure = instance.failure(root)
-    if failure:
-        message += ": {}".format(failure.reason)
+    if request.failure:
+        message += ": {}".format(request.failure.reason)
     return [Problem(message, _APPLY)]
 
 
@@ -130,7 +128,7 @@ def _inspect_policy(text: str, request: instance.Request, sshd: Sshd, proc: str)
         expression = sshd.express(kept, version)
         found = found._replace(expression=expression, promise=promise(kept, expression))
         asked, unproved = _questions(expression)
-        answers = list(_answers(asked, version, sshd))
+        answers = list(_answers(asked, sshd))
     except UnansweredError as error:
         return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "start sshd, and ask again"),))
     except PolicyError as error:
@@ -172,11 +170,11 @@ def _is_asked(request: instance.Request, kept: Policy) -> bool:
         return False
 
 
-def _answers(questions: List[_Question], version: openssh.Version, sshd: Sshd) -> Iterator[_Answer]:
+def _answers(questions: List[_Question], sshd: Sshd) -> Iterator[_Answer]:
     """Ask questions, and one about each Match line that sshd has come across meanwhile."""
     known: Set[str] = set()
     for question in questions:
-        answer = _Answer(question, *sshd.ask(question.arguments, version))
+        answer = _Answer(question, *sshd.ask(question.arguments))
         yield answer
         new = [match for match in trace.matches(answer.trace) if match not in known]
         known.update(new)
@@ -318,8 +316,7 @@ def _held_against_processes(found: State, answer: _Answer, sshd: Sshd, proc: str
     unread = None
     if listener:
         unread = next((file for file, time in changes.items() if time > listener.read), None)
-        folder_changed = os.stat(sshd.folder).st_mtime if os.path.isdir(sshd.folder) else 0
-        if unread is None and folder_changed > listener.read + LANDING_SECONDS:
+        if unread is None and sshd.folder_changed() > listener.read:
             # A file that is gone has no time of its own.
             unread = sshd.folder
     problems = found.problems

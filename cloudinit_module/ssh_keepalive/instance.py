@@ -19,11 +19,19 @@ _INSTANCE = (
 _RESULT = "run/cloud-init/result.json"
 
 
+class Failure(NamedTuple):
+    """Hold why the module has failed at this boot, and when that was written down, in seconds since the epoch."""
+
+    reason: str
+    at: float
+
+
 class Request(NamedTuple):
-    """Hold the section that the module gets, and who has a say in it, who says it last being the first."""
+    """Hold the section that the module gets, who has a say in it (the last one first), and how the module failed."""
 
     section: Any
     sources: Tuple[str, ...]
+    failure: Optional[Failure] = None
 
 
 def request(root: str = "/") -> Request:
@@ -37,17 +45,10 @@ def request(root: str = "/") -> Request:
         is_merged = isinstance(section, dict) and isinstance(config[KEY], dict)
         section = {**section, **config[KEY]} if is_merged else config[KEY]
         sources = (source, *sources) if is_merged else (source,)
-    return Request(section, sources)
+    return Request(section, sources, _failure(root))
 
 
-class Failure(NamedTuple):
-    """Hold why the module has failed at this boot, and when that was written down, in seconds since the epoch."""
-
-    reason: str
-    at: float
-
-
-def failure(root: str = "/") -> Optional[Failure]:
+def _failure(root: str) -> Optional[Failure]:
     """Return how the module failed when cloud-init last ran all modules, None if it did not."""
     file = os.path.join(root, _RESULT)
     try:

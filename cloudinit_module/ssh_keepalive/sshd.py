@@ -27,7 +27,7 @@ _WAY_BACK_SECONDS = 15.0
 # The ways to have sshd read a policy, each where the ones before it do not do
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
 # What was written aside is cleared away after sshd was restarted: in this time the folder is changed by that.
-LANDING_SECONDS = 15
+_LANDING_SECONDS = 15
 # A little less than 256 KiB, comments included
 _MOST_BYTES = 250000
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
@@ -132,7 +132,8 @@ class Sshd:
         self._run_folder = run
         self._proc = proc
         self._lock_file = os.path.join(run, "ssh-keepalive.lock")
-        self._pid_file: Optional[str] = None
+        self._pid_file = os.path.join(run, "sshd.pid")
+        self._pid_file_counts = False
         self._path = path
         self._end = time.monotonic() + _TOTAL_SECONDS
         self._reserve = _WAY_BACK_SECONDS
@@ -223,7 +224,7 @@ class Sshd:
         """Return what options that a running sshd was started with set otherwise; they come before all files."""
         command_line = ""
         with contextlib.suppress(OSError, ValueError):
-            with open(os.path.join(self._run_folder, "sshd.pid"), encoding="ascii") as stream:
+            with open(self._pid_file, encoding="ascii") as stream:
                 pid = int(stream.read())
             with open("{}/{}/cmdline".format(self._proc, pid), encoding="utf-8", errors="replace") as stream:
                 command_line = stream.read().replace("\0", " ")
@@ -241,19 +242,21 @@ class Sshd:
 
     def has_read(self) -> bool:
         """Return whether an sshd that runs has read its files as they are now; True if no change shows."""
-        pid_file = os.path.join(self._run_folder, "sshd.pid")
-        if not _names_a_process(pid_file):
+        if not _names_a_process(self._pid_file):
             return True
         with contextlib.suppress(OSError):
-            read = os.stat(pid_file).st_mtime
-            changes = [os.stat(self.main).st_mtime]
+            read = os.stat(self._pid_file).st_mtime
+            changes = [os.stat(self.main).st_mtime, self.folder_changed()]
             if os.path.isdir(self.folder):
-                changes.append(os.stat(self.folder).st_mtime - LANDING_SECONDS)
                 names = [name for name in os.listdir(self.folder) if name.endswith(".conf")]
                 changes += [os.stat(os.path.join(self.folder, name)).st_mtime for name in names]
             # A time to come says nothing.
             return not any(read < change < time.time() for change in changes)
         return True
+
+    def folder_changed(self) -> float:
+        """Return when files came to the folder of drop-ins or went, but for what a landing does; seconds since 1970."""
+        return os.stat(self.folder).st_mtime - _LANDING_SECONDS if os.path.isdir(self.folder) else 0
 
     def check_size(self, texts: Mapping[str, Optional[str]]) -> None:
         """Raise SshdError if sshd would refuse logins for the size of its files; sshd -t and sshd -T do not say."""
@@ -261,9 +264,10 @@ class Sshd:
         if os.path.isdir(self.folder):
             files += [os.path.join(self.folder, name) for name in os.listdir(self.folder)]
         sizes = {file: os.path.getsize(file) for file in files if os.path.isfile(file)}
-        sizes.update({file: len((text or "").encode(errors="surrogateescape")) for file, text in texts.items()})
-        # It may be included a second time, and the profile is not sshd's.
-        size = sum(sizes.values()) + sizes.get(self.file, 0) - sizes.get(self.tmout_file, 0)
+        for file in set(texts) - {self.tmout_file}:
+            sizes[file] = len((texts[file] or "").encode(errors="surrogateescape"))
+        # It may be included a second time.
+        size = sum(sizes.values()) + sizes.get(self.file, 0)
         if size > _MOST_BYTES:
             message = (
                 "sshd's configuration would have {} bytes, above 256 KiB this version refuses every login: shorten it"
@@ -287,14 +291,14 @@ class Sshd:
             answer = self._run("sshd", *self._host_key, *arguments)
         return answer
 
-    def ask(self, connection: Mapping[str, str], version: openssh.Version) -> Tuple[str, str]:
+    def ask(self, connection: Mapping[str, str]) -> Tuple[str, str]:
         """Ask sshd about a connection, changing nothing; return the values that it reports, and its trace.
 
         Raise UnansweredError if it cannot say, and SshdError if it refuses its configuration.
         """
         who = ",".join("{}={}".format(*item) for item in sorted(connection.items()))
         # With -G it wants neither host keys nor /run/sshd.
-        options = ["-G"] if openssh.has(version, "shows-configuration") else []
+        options = ["-G"] if self._shows_configuration else []
         answer = self._run("sshd", *options, "-T", "-ddd", "-C", who)
         if answer.code != 0:
             from .trace import complaint
@@ -519,8 +523,7 @@ class Sshd:
 
     def restart(self, service: str) -> None:
         """Restart an sshd that runs; raise SshdError if it does not come back."""
-        pid_file = os.path.join(self._run_folder, "sshd.pid")
-        self._pid_file = pid_file if _names_a_process(pid_file) else None
+        self._pid_file_counts = _names_a_process(self._pid_file)
         answer = self._service_do("try-restart", service)
         state = self._state_after_restart(service)
         if answer.code != 0 or state != "active":
@@ -561,7 +564,7 @@ class Sshd:
                 raise SshdError("systemctl is-active {} does not say whether sshd runs: {}".format(service, said))
             return state
         # OpenRC may call what it has started so when that is gone; a PID file that was right before the restart tells.
-        lives = answer.code == 0 and (self._pid_file is None or _names_a_process(self._pid_file))
+        lives = answer.code == 0 and (not self._pid_file_counts or _names_a_process(self._pid_file))
         return "active" if lives else "down"
 
     def _systemd(self) -> bool:

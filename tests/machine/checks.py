@@ -37,13 +37,13 @@ runcmd:
   - systemctl enable --now nginx
 """
 CHECK_JSONSCHEMA = "check-jsonschema"
+# It takes one file.
+ONE_BY_ONE = "cloud-init schema -c"
 TOOLS = {
     "ssh-keepalive check": ("ssh-keepalive", "check"),
     CHECK_JSONSCHEMA: ("python3", "-m", "check_jsonschema", "--schemafile", "/srv/schema.json"),
-    "cloud-init schema -c": ("cloud-init", "schema", "-c"),
+    ONE_BY_ONE: ("cloud-init", "schema", "-c"),
 }
-# It takes one file.
-ONE_BY_ONE = "cloud-init schema -c"
 # Of repetitions no more than fit in this time, but one at least
 SECONDS = 30
 

@@ -392,8 +392,12 @@ def test_each_stands(each: Machine, name: str) -> None:
 
 
 # Those that sshd starts with: what stops sshd itself stops it with our module or without.
-AT_BOOT = ("T-fails", "schema-empty", "no-jsonschema", "a-drop-in-that-wins", "main-is-a-link-to-null")
-AT_BOOT += (
+AT_BOOT = (
+    "T-fails",
+    "schema-empty",
+    "no-jsonschema",
+    "a-drop-in-that-wins",
+    "main-is-a-link-to-null",
     "folder-missing",
     "no-include-and-no-folder",
     "conditional-include",
