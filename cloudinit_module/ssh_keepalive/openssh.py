@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""What each OpenSSH does, and how a policy is expressed on it."""
+"""What each OpenSSH does, and the settings that a policy is translated to on it."""
 
 import contextlib
 import fnmatch
 import ipaddress
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from .policy import KEY, Entry, Path, Policy, PolicyError, Problem
 
@@ -73,12 +73,14 @@ _SHORTEST_INTERVAL = 5
 _FEWEST_PROBES = 3
 
 
-class Expression(NamedTuple):
-    """Hold what to write for a policy.
+class Settings(NamedTuple):
+    """Hold what enforces a policy on a version of OpenSSH.
 
-    `dropped_after` is when a silent client is gone and `tmout` what TMOUT is to be, in seconds; None for never.
+    `dropped_after` is when a silent client is disconnected and `tmout` what TMOUT is to be, in seconds; None for never.
     """
 
+    policy: Policy
+    version: Version
     directives: Directives
     dropped_after: Optional[int]
     blocks: Tuple[Tuple[Entry, Directives], ...] = ()
@@ -86,28 +88,33 @@ class Expression(NamedTuple):
 
 
 class Connection(NamedTuple):
-    """Name who connects, and from where."""
+    """Name who connects, from where, and to which of sshd's addresses: all that `sshd -T -C` takes but an RDomain.
+
+    A Match on what is missing makes sshd fail (8.4 to 10.6; to them port 0 is missing, too).
+    """
 
     user: str
     groups: Tuple[str, ...]
     address: str
+    host: str = ".invalid"
+    local_address: str = "192.0.2.1"
+    local_port: int = 22
+
+    def __str__(self) -> str:
+        return (
+            f"user={self.user},host={self.host},addr={self.address},"
+            f"laddr={self.local_address},lport={self.local_port}"
+        )
+
+
+# One who cannot exist, from and to where nobody is (RFC 5737), so that no Match block for somebody answers for all.
+NOBODY = Connection(".invalid", (), "192.0.2.1")
 
 
 def parse_version(text: str) -> Optional[Version]:
     """Return the version that `sshd -V` or an old sshd's usage text names, None without one."""
     found = re.search(r"OpenSSH_([0-9]+)\.([0-9]+)", text)
     return (int(found.group(1)), int(found.group(2))) if found else None
-
-
-def overrides(command_line: str) -> Dict[str, str]:
-    """Return what sshd's own command line sets, by keyword in lower case: it comes before all files; sshd(8), -o."""
-    return {keyword.lower(): value for keyword, value in re.findall(r" -o ?([A-Za-z]+)(?:=| )([^ ]+)", command_line)}
-
-
-def file_option(command_line: str) -> Optional[str]:
-    """Return the main file that sshd's own command line names, None without one; sshd(8), -f."""
-    found = re.search(r" -f ?([^ ]+)", command_line)
-    return found.group(1) if found else None
 
 
 def version_of(name: str) -> Optional[Version]:
@@ -124,8 +131,8 @@ def has(version: Version, fact: str) -> bool:
     return version >= first and (first_without is None or version < first_without)
 
 
-def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = None) -> Expression:
-    """Return what keeps an enabled policy on this version; raise PolicyError with all that cannot be kept on it.
+def translate(policy: Policy, version: Version, channel_timeout: Optional[bool] = None) -> Settings:
+    """Return what enforces an enabled policy on a version; raise PolicyError with all that it cannot enforce.
 
     `channel_timeout` says whether this sshd knows ChannelTimeout, where it could be asked.
     """
@@ -141,25 +148,48 @@ def express(policy: Policy, version: Version, channel_timeout: Optional[bool] = 
     if policy.tcp_keep_alive is not None:
         directives += (("TCPKeepAlive", "yes" if policy.tcp_keep_alive else "no"),)
     blocks = tuple((entry, client_alive(entry, version)[0] + _idle(entry)) for entry in policy.match)
-    return Expression(directives, dropped_after, blocks, tmout)
+    return Settings(policy, version, directives, dropped_after, blocks, tmout)
 
 
-def variants(policy: Policy) -> List[Expression]:
-    """Return what keeps an enabled policy on each kind of OpenSSH that can."""
+def variants(policy: Policy) -> List[Settings]:
+    """Return what enforces an enabled policy on each kind of OpenSSH that can."""
     found = []
     for version in sorted({bound for bounds in _FACTS.values() for bound in bounds if bound}):
         with contextlib.suppress(PolicyError):
-            found.append(express(policy, version))
+            found.append(translate(policy, version))
     return found
 
 
-def wanted(expression: Expression, connection: Connection) -> Directives:
+def promise(settings: Settings) -> str:
+    """Return in words what the settings have sshd do."""
+    return ", ".join(_promises(settings))
+
+
+def _promises(settings: Settings) -> Iterator[str]:
+    policy = settings.policy
+    if settings.dropped_after is not None:
+        yield f"a client that stopped answering is disconnected {settings.dropped_after} s after its last sign of life"
+    elif "ClientAliveInterval" in dict(settings.directives):
+        yield "sshd disconnects no silent client"
+    else:
+        yield "sshd keeps its own setting for silent clients"
+    if settings.tmout:
+        yield f"a shell that waits at its prompt ends after {settings.tmout} s"
+    elif policy.idle_timeout:
+        yield f"a session without traffic ends after {policy.idle_timeout} s"
+    elif policy.idle_timeout == 0:
+        yield "no idle session is ended"
+    if settings.blocks:
+        yield "other times for those whom match names"
+
+
+def expected(settings: Settings, connection: Connection) -> Directives:
     """Return what is to be in force for a connection: of the blocks that fit the first to set a keyword, or globals."""
     found: Dict[str, str] = {}
-    for entry, directives in expression.blocks:
+    for entry, directives in settings.blocks:
         if fits(entry, connection):
             found = {**dict(directives), **found}
-    return tuple({**dict(expression.directives), **found}.items())
+    return tuple({**dict(settings.directives), **found}.items())
 
 
 def fits(entry: Entry, connection: Connection) -> bool:

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from . import dropin, policy, registration, tmout
+from .. import policy, sshd_config
+from . import registration
 
 _CLOUD_CFG = "/etc/cloud/cloud.cfg"
 _CLOUD_CFG_D = "/etc/cloud/cloud.cfg.d"
@@ -246,7 +247,7 @@ def uninstall(root: Root) -> None:
                 root.remove("{}/{}".format(folder, name))
     if root.exists(_MAIN):
         main = root.read(_MAIN).decode("utf-8", "surrogateescape")
-        bare = dropin.without_block(main)
+        bare = sshd_config.without_block(main)
         if bare != main:
             mode = stat.S_IMODE(os.stat(root.real(_MAIN)).st_mode)
             root.write(_MAIN, bare.encode("utf-8", "surrogateescape"), mode)

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
-from .policy import KEY
+from ..policy import KEY
 
 # What stands later wins, key by key: cloudinit/stages.py, _initialize_config and fetch_base_config. Of user-data and
 # vendor-data these are what cloud-init has made of all their parts.

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any, Dict, List
 
-from .policy import KEY
+from ..policy import KEY
 
 LIST = "cloud_init_modules"
 

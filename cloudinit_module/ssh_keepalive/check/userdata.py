@@ -5,9 +5,9 @@ import base64
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ..policy import KEY
 from . import document
 from .document import DocumentError, Path, Place, Scalar
-from .policy import KEY
 
 # Decoded; clouds take 16 to 256 KiB.
 MAX_BYTES = 4 << 20

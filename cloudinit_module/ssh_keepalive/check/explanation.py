@@ -4,8 +4,8 @@
 import textwrap
 from typing import List, Tuple, Union
 
-from .openssh import Expression, Version, client_alive, express, has
-from .policy import KEY, Entry, Path, Policy, Problem
+from ..openssh import Settings, Version, client_alive, has, translate
+from ..policy import KEY, Entry, Path, Policy, Problem
 
 # One on which the pair means what it does on most, and one of those (9.2 to 9.4) on which it means twice that
 _USUAL = (10, 0)
@@ -30,21 +30,21 @@ def explain(policy: Policy, version: Version) -> str:
     name = "OpenSSH {}.{}".format(*version)
     if not policy.enabled:
         return "On {}: the policy is taken off, sshd has its own settings for everybody.\n".format(name)
-    expression = express(policy, version)
-    rows = [("a dead client", _dead(policy, policy, version)), *_idle(policy, expression, version)]
+    settings = translate(policy, version)
+    rows = [("a dead client", _dead(policy, policy, version)), *_idle(policy, settings, version)]
     if policy.tcp_keep_alive is not None:
         does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
         rows.append(("the kernel", does))
     text = "On {}, for everybody\n".format(name) + _table(rows, ljust=True)
-    times = _timeline(policy, expression, version)
+    times = _timeline(policy, settings, version)
     if times:
         text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
-    if expression.blocks:
+    if settings.blocks:
         text += "\nFor some, the rest as for everybody" + (
-            "; of two that fit and set the same, the first holds\n" if len(expression.blocks) > 1 else "\n"
+            "; of two that fit and set the same, the first holds\n" if len(settings.blocks) > 1 else "\n"
         )
-        text += "".join(_item(_of_entry(entry, policy, version)) for entry, _ in expression.blocks)
-    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(policy, expression, version)))
+        text += "".join(_item(_of_entry(entry, policy, version)) for entry, _ in settings.blocks)
+    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(policy, settings, version)))
 
 
 def _surprises(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[Problem]:
@@ -102,14 +102,14 @@ def _dead(times: Union[Policy, Entry], policy: Policy, version: Version) -> str:
     return "is as sshd is set otherwise: by default " + until
 
 
-def _idle(policy: Policy, expression: Expression, version: Version) -> Rows:
+def _idle(policy: Policy, settings: Settings, version: Version) -> Rows:
     """Return what becomes of those whom nobody uses."""
     if policy.idle_timeout is None:
         return [("an idle session", "is as sshd is set otherwise: by default it stays")]
     if policy.idle_timeout == 0:
         return [("an idle session", "stays: idle_timeout is none")]
     after = _time(policy.idle_timeout)
-    if expression.tmout:
+    if settings.tmout:
         shell = (
             "ends after {} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
             "an unfinished line counts as idle, too"
@@ -140,14 +140,14 @@ def _idle(policy: Policy, expression: Expression, version: Version) -> Rows:
     ]
 
 
-def _timeline(policy: Policy, expression: Expression, version: Version) -> Rows:
+def _timeline(policy: Policy, settings: Settings, version: Version) -> Rows:
     found = []
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
         found += [(pause, "the first of {}, to a client that does not answer".format(_probe_count(count)))]
         found += [(dropped_after, "that client is dropped, with its sessions")]
     idle = policy.idle_timeout
-    if idle and expression.tmout:
+    if idle and settings.tmout:
         found += [(idle, "a shell that waits at its prompt ends")]
     elif idle and has(version, "counts-unused-from-last-traffic"):
         found += [(idle, "an idle session ends, and its connection within seconds, if nothing else is in it")]
@@ -173,7 +173,7 @@ def _of_entry(entry: Entry, policy: Policy, version: Version) -> str:
     return "{} {}: {}".format(entry.criterion, ", ".join(entry.patterns), "; ".join(said))
 
 
-def _not_covered(policy: Policy, expression: Expression, version: Version) -> List[str]:
+def _not_covered(policy: Policy, settings: Settings, version: Version) -> List[str]:
     found = ["sessions that are open before: they keep what sshd was set to when they began"]
     everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
     if has(version, "probes-in-silence-only") and any(_probes(times, version)[0] for times in everybody):
@@ -181,9 +181,9 @@ def _not_covered(policy: Policy, expression: Expression, version: Version) -> Li
             "a dead client behind a command that prints more often than probes are due: it stays until TCP gives up, "
             "minutes later (9.2 and later)"
         )
-    if any(times.idle_timeout for times in everybody) and not expression.tmout:
+    if any(times.idle_timeout for times in everybody) and not settings.tmout:
         found.append("programs that repaint (top, watch, a clock in a status line): they count as used")
-    if expression.tmout:
+    if settings.tmout:
         found.append("whoever leaves bash for another shell (exec dash), and zsh that reads no /etc/profile (Debian's)")
     return found
 

@@ -4,10 +4,11 @@
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import document, explanation, openssh, policy, userdata
+from .. import openssh, policy
+from ..openssh import Version
+from ..policy import KEY, Policy, PolicyError, Problem
+from . import document, explanation, userdata
 from .document import Path, Place
-from .openssh import Version
-from .policy import KEY, Policy, PolicyError, Problem
 from .userdata import Remark, UserData
 
 _LEVELS = ("error", "warning", "note")
@@ -163,7 +164,7 @@ def _judged(data: UserData, version: Optional[Version]) -> Tuple[Optional[Policy
         if wanted is not None:
             remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(wanted)]
             if version and wanted.enabled:
-                openssh.express(wanted, version)
+                openssh.translate(wanted, version)
     except PolicyError as error:
         remarks += [_remark(data, "error", problem) for problem in error.problems]
     wrong = {remark.place for remark in remarks if remark.level == "error"}

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""Where everything is on a machine, and the lines that mark what is ours in a file of somebody else's."""
+
+# sshd's
+SSH = "/etc/ssh"
+MAIN = SSH + "/sshd_config"
+# SUSE has its main file here alone: one in /etc/ssh would replace it.
+VENDOR_MAIN = "/usr/etc/ssh/sshd_config"
+DROP_IN_FOLDER = SSH + "/sshd_config.d"
+# Privilege separation, sshd(8)
+SSHD_RUN_FOLDER = "/run/sshd"
+
+# The product's own, on a machine. The first of the drop-ins, and the last of the profiles: a readonly TMOUT of somebody
+# else's is then there before ours.
+DROP_IN_NAME = "00-ssh-keepalive.conf"
+DROP_IN = DROP_IN_FOLDER + "/" + DROP_IN_NAME
+PROFILE = "/etc/profile.d/zz-ssh-keepalive.sh"
+LOCK = "/run/ssh-keepalive.lock"
+RECORD = "/run/ssh-keepalive.json"
+BEGIN, END = "# BEGIN ssh-keepalive", "# END ssh-keepalive"
+HEADER = "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead."
+OLD_HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
+
+# The product's own, in an image
+COMMAND = "/usr/bin/ssh-keepalive"
+# Read in the order of their names; the last list of modules replaces all others (util.py, read_conf_with_confd).
+CLOUD_CFG = "/etc/cloud/cloud.cfg"
+CLOUD_CFG_FOLDER = "/etc/cloud/cloud.cfg.d"
+MODULE_LIST = CLOUD_CFG_FOLDER + "/99_zz_ssh_keepalive.cfg"
+# What cloud-init clean runs, from 22.3 on; older ones have no such folder.
+CLEAN_FOLDER = "/etc/cloud/clean.d"
+CLEAN_SCRIPT = CLEAN_FOLDER + "/50-ssh-keepalive"
+# cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
+CLOUD_INIT_SCHEMA = "cloudinit/config/schemas/schema-cloud-config-v1.json"
+# What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
+ORIGINAL = ".ssh-keepalive-original"
