@@ -10,7 +10,7 @@ meta = {
     "id": "cc_ssh_keepalive",
     "name": "SSH keepalive",
     "title": "Have sshd drop dead clients and idle sessions",
-    "description": "Enforce the policy of ``ssh_keepalive`` in sshd's configuration, verified with the sshd that serves.",
+    "description": "Enforce the policy of ``ssh_keepalive`` in sshd's configuration, and ask the sshd that serves.",
     "distros": distros,
     "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"],
     "frequency": frequency,

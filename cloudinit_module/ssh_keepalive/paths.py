@@ -19,7 +19,9 @@ LOCK = "/run/ssh-keepalive.lock"
 RECORD = "/run/ssh-keepalive.json"
 BEGIN, END = "# BEGIN ssh-keepalive", "# END ssh-keepalive"
 HEADER = "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead."
-OLD_HEADER = "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
+OLD_HEADER = (
+    "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead."
+)
 
 # The product's own, in an image
 COMMAND = "/usr/bin/ssh-keepalive"

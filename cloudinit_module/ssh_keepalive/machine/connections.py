@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The connections that an sshd is asked about: nobody's, root's, one of each match entry, one of each Match line."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import sshd_config
 from ..openssh import NOBODY, Connection, Settings
 from . import accounts, trace
 from .host import Host
 from .patterns import Patterns, example, example_address
+from .processes import WILDCARDS
 
 
 class Chosen(NamedTuple):
@@ -17,14 +18,14 @@ class Chosen(NamedTuple):
     notes: Tuple[str, ...]
 
 
-def nobody(values: Dict[str, Sequence[str]]) -> Connection:
+def nobody(values: Mapping[str, Sequence[str]]) -> Connection:
     """Return nobody, who connects to an address and a port that sshd reports; `values` are lists by keyword."""
     port = next(iter(values.get("port", ())), str(NOBODY.local_port))
     for listened in values.get("listenaddress", ()):
         address, _, own_port = listened.rpartition(":")
         if own_port.isdigit():
             port = own_port
-        if address.strip("[]") not in ("0.0.0.0", "::", ""):
+        if address.strip("[]") not in WILDCARDS:
             return NOBODY._replace(local_address=address.strip("[]"), local_port=int(port))
     return NOBODY._replace(local_port=int(port))
 
@@ -39,9 +40,7 @@ def root(connection: Connection, settings: Settings, host: Host) -> Optional[Con
 
 def of_entries(settings: Settings, like: Connection, host: Host) -> Chosen:
     """Return connections like another one that the patterns of each entry fit; sshd is asked about each."""
-    patterns = [
-        pattern for entry, _ in settings.blocks if entry.criterion == "group" for pattern in entry.patterns
-    ]
+    patterns = [pattern for entry, _ in settings.blocks if entry.criterion == "group" for pattern in entry.patterns]
     people = accounts.fitting([((), (pattern,)) for pattern in patterns], host)
     in_group = dict(zip(patterns, people or ()))
     connections: List[Connection] = []
@@ -67,38 +66,27 @@ def of_entries(settings: Settings, like: Connection, host: Host) -> Chosen:
 def of_line(match: str, like: Connection, host: Host) -> Optional[Connection]:
     """Return a connection that a Match line fits, None where nobody is found whom it could."""
     connection = like
-    users: Patterns = ()
-    groups: Patterns = ()
+    names: Dict[str, Patterns] = {}
     for criterion, patterns in trace.criteria(match):
-        if criterion == "user":
-            users = patterns
-        elif criterion == "group":
-            groups = patterns
-        elif criterion in ("address", "localaddress"):
-            address = example_address(patterns)
-            if address is None:
-                return None
-            name = "address" if criterion == "address" else "local_address"
-            connection = connection._replace(**{name: address})
-        elif criterion in ("host", "localport"):
-            value = example(patterns)
-            if value is None or (criterion == "localport" and not value.isdigit()):
-                return None
-            connection = connection._replace(**{"host": value} if criterion == "host" else {"local_port": int(value)})
+        if criterion in ("user", "group"):
+            names[criterion] = patterns
+            continue
+        value = example_address(patterns) if criterion.endswith("address") else example(patterns)
+        if criterion == "address" and value:
+            connection = connection._replace(address=value)
+        elif criterion == "localaddress" and value:
+            connection = connection._replace(local_address=value)
+        elif criterion == "host" and value:
+            connection = connection._replace(host=value)
+        elif criterion == "localport" and value and value.isdigit():
+            connection = connection._replace(local_port=int(value))
         else:
             return None
-    if groups or users:
-        account = None
-        if groups or not example(users):
-            found = accounts.fitting([(users, groups)], host)
-            account = found[0] if found else None
-            if account is None:
-                return None
-        elif users:
-            # Its groups may count for an entry of ours.
-            found = accounts.fitting([(users, ())], host)
-            account = found[0] if found and found[0] else accounts.Account(example(users) or "", ())
-        connection = connection._replace(user=account.user, groups=account.groups)  # type: ignore[union-attr]
-    return connection
-
-
+    if not names:
+        return connection
+    users, groups = names.get("user", ()), names.get("group", ())
+    found = accounts.fitting([(users, groups)], host)
+    # sshd compares names: there need be no such user, unless groups count.
+    user = None if groups else example(users)
+    account = found[0] if found and found[0] else user and accounts.Account(user, ())
+    return connection._replace(user=account.user, groups=account.groups) if account else None

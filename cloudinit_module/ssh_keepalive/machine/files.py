@@ -11,6 +11,7 @@ import time
 from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from .. import paths, sshd_config
+from . import record
 from .host import Host
 from .problem import Problem, SshdError
 
@@ -100,8 +101,8 @@ class Transaction:
         self._host = host
         self.files = (drop_in(host), profile(host), main_file)
         self.unfinished = False
-        # When files came to the folder of drop-ins or went before this run
-        self.folder_times: Optional[Tuple[int, int]] = None
+        # What of others' this run touches, as it was before
+        self.before = record.Inputs({}, {})
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -112,7 +113,8 @@ class Transaction:
         try:
             self._wait_for(lock, lock_file)
             before = self._folder()
-            self.folder_times = before[1] if before else None
+            folders = [self._host.at(paths.DROP_IN_FOLDER)]
+            self.before = record.identify([self.files[2].path], folders)
             self.unfinished = self.tidy()
             try:
                 yield

@@ -29,7 +29,10 @@ def _expression(pattern: str) -> str:
 def example(patterns: Patterns) -> Optional[str]:
     """Return a value that fits a list of patterns, None if none is found."""
     candidates = (
-        one.replace("*", star).replace("?", "x") for one in patterns if not one.startswith("!") for star in ("", "x", "1")
+        one.replace("*", star).replace("?", "x")
+        for one in patterns
+        if not one.startswith("!")
+        for star in ("", "x", "1")
     )
     return next((one for one in candidates if one and fits(one, patterns)), None)
 

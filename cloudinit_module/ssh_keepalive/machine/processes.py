@@ -22,13 +22,15 @@ _LISTENER = re.compile(r"sshd: (?P<command>\S*sshd(?: .*)?) \[listener\] [0-9]+ 
 _REPLACED = " (deleted)"
 # proc_net(5)
 _ESTABLISHED, _LISTENS = "01", "0A"
+# All addresses of the machine
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 class Listener(NamedTuple):
     """Name a process that takes connections, and its command line's words; None where its title is cut.
 
-    `began` is in clock ticks since the boot; `sockets` are the inodes of those that it listens on, which change whenever
-    it reads its files anew; `program` is None where that was replaced since. `addresses` are of TCP.
+    `began` is in clock ticks since the boot; `sockets` are the inodes of those that it listens on, which change
+    whenever it reads its files anew; `program` is None where that was replaced since. `addresses` are of TCP.
     """
 
     pid: int

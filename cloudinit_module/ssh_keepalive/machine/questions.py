@@ -3,7 +3,7 @@
 
 import contextlib
 import os
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from .. import openssh, paths
 from ..openssh import Connection
@@ -17,7 +17,7 @@ NO_FOLDER, NO_KEYS = "privilege separation directory", "no hostkeys available"
 
 
 class Reply(NamedTuple):
-    """Hold what an sshd reports for a connection, and its trace ("" if that was not asked for).
+    """Hold what an sshd reports for a connection, and its trace.
 
     `about` is False where it was asked about nobody, since it did not answer about somebody in time.
     """
@@ -34,7 +34,7 @@ class Questions:
         self._host = host
         self._prepares = prepares
         self._host_key: List[str] = []
-        self._versions: dict = {}
+        self._versions: Dict[str, openssh.Version] = {}
 
     def version(self, server: Server) -> openssh.Version:
         """Return the version of a server's program."""
@@ -45,8 +45,7 @@ class Questions:
             if version is None:
                 raise SshdError(Problem(f"{server.program} -V names no OpenSSH version: {answer.last_words()}"))
             self._versions[server.program] = version
-        found: openssh.Version = self._versions[server.program]
-        return found
+        return self._versions[server.program]
 
     def knows_channel_timeout(self, server: Server) -> bool:
         """Return whether a program of a version before ChannelTimeout has it: distributions add what is newer."""
@@ -54,7 +53,7 @@ class Questions:
         answer = self._host.run(server.program, "-t", "-f", os.devnull, *options)
         return "Bad configuration option" not in answer.err
 
-    def ask(self, server: Server, connection: Connection, main: Optional[str] = None, traced: bool = False) -> Reply:
+    def ask(self, server: Server, connection: Connection, main: Optional[str] = None) -> Reply:
         """Ask a server about a connection, with its own or another main file.
 
         Raise UnansweredError if it cannot say, and SshdError if it refuses its configuration.
@@ -62,12 +61,14 @@ class Questions:
         if server.arguments is None:
             message = f"the command line of {server.name} is cut off in /proc"
             raise UnansweredError(Problem(message, server.restart_command + ", from a unit of systemd's"))
-        options = [*server.arguments.options, *(["-ddd"] if traced else [])]
+        options = [*server.arguments.options, "-ddd"]
         file = main or server.arguments.main
         if file:
             options += ["-f", file]
         who = ["-C", str(connection)]
-        is_asked_without_keys = (main or not self._prepares) and openssh.has(self.version(server), "shows-configuration")
+        is_asked_without_keys = (main or not self._prepares) and openssh.has(
+            self.version(server), "shows-configuration"
+        )
         # -G wants neither host keys nor /run/sshd, and takes half the time of -T alone, which loads the keys.
         how = ["-G", "-T"] if is_asked_without_keys else ["-T"]
         about = True
@@ -82,7 +83,7 @@ class Questions:
             if NO_FOLDER in said or NO_KEYS in said:
                 raise UnansweredError(Problem(f"sshd -T answers once sshd has started: {said}", "start sshd"))
             raise SshdError(Problem(f"sshd refuses its configuration: {said}"))
-        return Reply(answer.out, answer.err if traced else "", about)
+        return Reply(answer.out, answer.err, about)
 
     def check(self, server: Server) -> None:
         """Raise SshdError if a server that runs would not start again with its own program and options."""

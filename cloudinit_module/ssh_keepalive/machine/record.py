@@ -35,9 +35,9 @@ class Inputs(NamedTuple):
         changed += [name for name in self.folders if self.folders.get(name) != other.folders.get(name)]
         return tuple(sorted(changed))
 
-    def without(self, names: Sequence[str]) -> "Inputs":
-        """Return the same without some files."""
-        return Inputs({name: found for name, found in self.files.items() if name not in names}, self.folders)
+    def without(self, file: str) -> "Inputs":
+        """Return the same without a file."""
+        return Inputs({name: found for name, found in self.files.items() if name != file}, self.folders)
 
 
 def _hash(inputs: Inputs, name: str) -> Any:
@@ -125,6 +125,12 @@ def save(entries: Sequence[Entry], host: Host) -> None:
         os.rename(file + ".new", file)
 
 
+def forget(host: Host) -> None:
+    """Take the record away."""
+    with contextlib.suppress(OSError):
+        os.unlink(host.at(paths.RECORD))
+
+
 def _boot(host: Host) -> str:
     with contextlib.suppress(OSError), open(host.at("/proc/sys/kernel/random/boot_id"), encoding="ascii") as stream:
         return stream.read().strip()
@@ -132,7 +138,7 @@ def _boot(host: Host) -> str:
 
 
 def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str, host: Host) -> Reading:
-    """Return what a server has read, by the first evidence that there is; `pid_file` is what sshd reports as its own."""
+    """Return what a server has read, by the first evidence that there is; `pid_file` is where it says that it writes."""
     listener = server.listener
     if listener is None:
         return Reading(True)
@@ -146,9 +152,9 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
         if record and processes.in_seconds(listener.began) > record.at and not inputs.differs_from(entry.inputs):
             return Reading(True, (), entry.policy, True)
     at = _read_at(listener, pid_file, server, host)
-    changed = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
-    changed += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
-    return Reading(None if changed else True, tuple(sorted(changed)))
+    later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
+    later += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
+    return Reading(None if later else True, tuple(sorted(later)))
 
 
 def _read_at(listener: Listener, pid_file: str, server: Server, host: Host) -> float:

@@ -10,6 +10,8 @@ from ..sshd_config import criterion
 from . import processes
 from .state import REGISTERED, State
 
+_DEVIATION = ("keyword", "expected", "reported", "connections", "set_by")
+
 
 def as_text(state: State) -> str:
     """Return a state in lines, the verdict and what is to be done first."""
@@ -91,7 +93,7 @@ def as_json(state: State) -> Dict[str, Any]:
             if settings
             else None
         ),
-        "deviations": [deviation._asdict() for deviation in state.deviations],
+        "deviations": [dict(zip(_DEVIATION, deviation)) for deviation in state.deviations],
         "servers": [
             {**server._asdict(), "addresses": list(server.addresses), "changed": list(server.changed)}
             for server in state.servers

@@ -69,7 +69,9 @@ def find(host: Host) -> List[Server]:
 
 
 def primary(found: List[Server], host: Host) -> Server:
-    """Return the server that the machine's own service runs, or else the first."""
+    """Return the server that the machine's own service runs, or else the first; raise SshdError without any."""
+    if not found:
+        host.run("sshd", "-V")  # which says where it was looked for
     names = [f"{name}.service" for name in host.services]
     own = [server for server in found if server.unit and server.unit.name in names]
     own += [server for server in found if server.script or (server.unit and server.unit.is_template)]

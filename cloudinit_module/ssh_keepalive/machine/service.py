@@ -62,7 +62,7 @@ def units(host: Host) -> List[Unit]:
     )
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
     triggered = {name for block in sockets for name in block.get("Triggers", "").split()}
-    result = {}
+    result: Dict[str, Unit] = {}
     for block in found:
         unit = _unit(block, host)
         if unit is None or (unit.is_template and not is_for_each):

@@ -26,7 +26,8 @@ class Mismatch(NamedTuple):
 class Deviation(NamedTuple):
     """Tell a value of sshd's that is not the expected one.
 
-    `connections` says for whom, "" for all; `set_by` is FILE:LINE, or the option that sshd was started with.
+    `connections` says for whom, "" for all; `set_by` is FILE:LINE, or the option that sshd was started with, and
+    `matches` are the Match lines that fit whom it was asked about.
     """
 
     keyword: str
@@ -34,6 +35,22 @@ class Deviation(NamedTuple):
     reported: Optional[str]
     connections: str
     set_by: Optional[str]
+    matches: Tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Tuple[Optional[str], ...]:
+        """Return what it has in common with the same deviation for somebody else."""
+        return (self.keyword, self.expected, self.reported, self.set_by)
+
+    @property
+    def is_by_option(self) -> bool:
+        """Return whether sshd was started with the value."""
+        return bool(self.set_by) and str(self.set_by).startswith("-o ")
+
+    def is_for(self, user: str) -> bool:
+        """Return whether a Match that names a user, or the group of that name, may set it, and nothing for others."""
+        criteria = [one for match in self.matches for one in trace.criteria(match)]
+        return any(criterion in ("user", "group") and user in patterns for criterion, patterns in criteria)
 
     @property
     def message(self) -> str:
@@ -71,6 +88,7 @@ def deviations(
         about = f" for user {connection.user} from {connection.address}"
     options = server.arguments.settings() if server.arguments else {}
     expected = openssh.expected(settings, connection) if reply.about else settings.directives
+    matches = tuple(match for match, fits in trace.matches(reply.trace).items() if fits)
     found = []
     for mismatch in mismatches(expected, reply.values):
         keyword = mismatch.keyword
@@ -83,7 +101,7 @@ def deviations(
                 effective = trace.winner(keyword, trace.globals_pass(reply.trace), main)
                 if effective != place and effective and effective.rpartition(":")[0] in ours:
                     continue
-        found.append(Deviation(*mismatch, about, place))
+        found.append(Deviation(*mismatch, about, place, matches))
     return found
 
 
@@ -94,8 +112,10 @@ def problem(deviation: Deviation, server: Server) -> Problem:
         return Problem(deviation.message, "use an OpenSSH that does")
     if deviation.set_by is None:
         return Problem(f"{deviation.message}, no line sets it", server.restart_command)
-    if deviation.set_by.startswith("-o "):
-        return Problem(f"{deviation.message}, sshd is started with {deviation.set_by}, which overrides it", OPTION_REMEDY)
+    if deviation.is_by_option:
+        return Problem(
+            f"{deviation.message}, sshd is started with {deviation.set_by}, which overrides it", OPTION_REMEDY
+        )
     if deviation.connections:
         remedy += ", or name whom it is for in ssh_keepalive.match"
     return Problem(f"{deviation.message}, {deviation.set_by} overrides it", remedy)
