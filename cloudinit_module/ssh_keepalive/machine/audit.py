@@ -18,8 +18,8 @@ class Audit(NamedTuple):
     """Hold what a server was asked, and where it deviates from what is expected of it.
 
     `main` is the file that it reads first, `like` is nobody, who connects to an address of the server's, `reply` is
-    about that one, and `fitted` tells of each Match line whether anybody asked about fits it. `notes` say of which match
-    entries nobody is known.
+    about that one, and `fitted` tells of each Match line whether it fits anybody who was asked about. `notes` name the
+    match entries of which nobody is known.
     """
 
     server: Server

@@ -138,7 +138,7 @@ def _boot(host: Host) -> str:
 
 
 def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str, host: Host) -> Reading:
-    """Return what a server has read, by the first evidence that there is; `pid_file` is where it says that it writes."""
+    """Return what a server has read, by the first evidence there is; `pid_file` is where it says that it writes."""
     listener = server.listener
     if listener is None:
         return Reading(True)
