@@ -18,7 +18,7 @@ from sessions import KINDS, Session
 
 TIMES = ("unresponsive_timeout", "idle_timeout")
 REPORTED = ("clientaliveinterval", "clientalivecountmax", "channeltimeout", "unusedconnectiontimeout")
-USER_DATA = Path(__file__).resolve().parents[2] / "examples/user-data/minimal.yaml"
+USER_DATA = Path(__file__).resolve().parents[1] / "examples/user-data/minimal.yaml"
 
 
 def title(text: str) -> None:

@@ -17,7 +17,7 @@ from measure import replaced
 from promises import kept
 from results import module_ratios, page, processes, summary
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[1]
 README, PAGE, DATA = TOP / "README.md", TOP / "docs/bench.md", TOP / "docs/bench.json"
 # What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start
 MOST, MOST_PROCESSES = 8, 5
