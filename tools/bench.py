@@ -13,7 +13,7 @@ from typing import Any
 from checks import checked
 from costs import boots
 from machine import RELEASES, base, unavailable
-from measure import replaced
+from pages import replaced
 from promises import kept
 from results import module_ratios, page, processes, summary
 
@@ -40,8 +40,7 @@ def main() -> int:
         parser.error(f"PART is one of {', '.join(PARTS)}")
     reason = unavailable()
     if reason:
-        print(reason, file=sys.stderr)
-        return 1
+        sys.exit(reason)
     for suite in RELEASES:
         base(suite)
     data: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}
