@@ -17,6 +17,9 @@ DROP_IN = DROP_IN_FOLDER + "/" + DROP_IN_NAME
 PROFILE = "/etc/profile.d/zz-ssh-keepalive.sh"
 LOCK = "/run/ssh-keepalive.lock"
 RECORD = "/run/ssh-keepalive.json"
+# What holds a policy, beside blocks in the main file. What is staged for FOLDER/NAME is FOLDER/.NAME.*, and for the main
+# file it is named after the last one here, which is never there itself.
+POLICY_FILES = (DROP_IN, PROFILE, SSH + "/" + DROP_IN_NAME)
 BEGIN, END = "# BEGIN ssh-keepalive", "# END ssh-keepalive"
 HEADER = "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead."
 OLD_HEADER = (
@@ -25,6 +28,13 @@ OLD_HEADER = (
 
 # The product's own, in an image
 COMMAND = "/usr/bin/ssh-keepalive"
+PACKAGE, MODULE = "ssh_keepalive", "cc_ssh_keepalive"
+# Where Pythons of a distribution have their folders, and others
+LIBRARIES = ("/usr/lib", "/usr/lib64")
+LOCAL_LIBRARIES = ("/usr/local/lib", "/usr/local/lib64")
+# Of all Pythons of Debian and its derivatives
+DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
+CLOUD_INIT_COMMANDS = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
 # Read in the order of their names; the last list of modules replaces all others (util.py, read_conf_with_confd).
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
 CLOUD_CFG_FOLDER = "/etc/cloud/cloud.cfg.d"

@@ -1,104 +1,148 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The registration of the module with cloud-init, as changes to cloud-init's own list of modules and JSON schema."""
+"""The registration of the module with an image's cloud-init, which then runs it and knows its key."""
 
-import json
-import re
-from typing import Any, Dict, List
+import os
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from ..policy import KEY
-
-LIST = "cloud_init_modules"
-
-_DEFINITION = "cc_" + KEY
-_REFERENCE = {"$ref": "#/$defs/" + _DEFINITION}
-_SPELLINGS = [KEY.replace("_", "-"), KEY]
-
-
-def module_name(entry: Any) -> str:
-    """Return the name in an entry of a module list: `users-groups`, `[ssh, always]` or `{name: ssh}`."""
-    if isinstance(entry, dict):
-        entry = entry.get("name")
-    if isinstance(entry, list):
-        entry = entry[0] if entry else None
-    return re.sub("^cc_|[.]py$", "", str(entry).strip().replace("-", "_").lower())
+from .. import policy
+from ..paths import (
+    CLEAN_FOLDER,
+    CLEAN_SCRIPT,
+    CLOUD_CFG,
+    CLOUD_CFG_FOLDER,
+    CLOUD_INIT_SCHEMA,
+    MODULE,
+    MODULE_LIST,
+    ORIGINAL,
+)
+from . import clean_script, cloud_init_schema, module_list, python_folders
+from .root import ImageError, Root
 
 
-def with_module(modules: List[Any]) -> List[Any]:
-    """Return a list with our module after ssh (it makes host keys) and set_passwords (it edits sshd's files).
+class File(NamedTuple):
+    """Hold what a file of the registration is to be; `replaces` tells whether it stands in the place of another's."""
 
-    Raise ValueError if ssh is not in it.
+    path: str
+    content: bytes
+    mode: int = 0o644
+    replaces: bool = False
+
+
+def register(root: Root) -> None:
+    """Have an image's cloud-init run the module, which is in the image already, and know its key.
+
+    To be done again whenever cloud-init was upgraded. Raise ImageError if that cannot be done.
     """
-    modules = [entry for entry in modules if module_name(entry) != KEY]
-    names = [module_name(entry) for entry in modules]
-    if "ssh" not in names:
-        raise ValueError("{} has no ssh, sshd would get no host keys".format(LIST))
-    after = max(index for index, name in enumerate(names) if name in ("ssh", "set_passwords"))
-    # A list as entry: 22.4 to 23.3 hold plain names against those that they know, not with ours right after an upgrade.
-    return [*modules[: after + 1], [KEY], *modules[after + 1 :]]
+    folders = python_folders.shared_with(root, python_folders.of_cloud_init(root))
+    if not any(root.exists(f"{folder}/{MODULE}.py") for folder in folders):
+        raise ImageError(f"{MODULE}.py: not in the image, use ssh-keepalive install")
+    write(root, files(root))
 
 
-def list_text(modules: List[Any]) -> str:
-    """Return the text of a file in cloud.cfg.d that makes cloud-init run these modules."""
+def unregister(root: Root) -> None:
+    """Give an image's cloud-init its own list and schema back; raise ImageError if its schema cannot be read."""
+    schemas = [_schema_file(folder) for folder in python_folders.with_cloud_init(root)]
+    originals = {file: _original(root, file) for file in schemas}
+
+    root.remove(MODULE_LIST)
+    root.remove(CLEAN_SCRIPT)
+    for file, original in originals.items():
+        if original == file + ORIGINAL:
+            root.rename(original, file)
+        else:
+            if original and _has_key(root, file):
+                root.write(file, cloud_init_schema.without_key(root.read(file).decode()).encode())
+            root.remove(file + ORIGINAL)
+        root.clear(file)
+
+
+def status(root: Root) -> List[str]:
+    """Return the files that register would change, as after an upgrade of cloud-init; raise ImageError as it does."""
+    return sorted(file.path for file in files(root) if not root.holds(file.path, file.content))
+
+
+def has_cloud_init(root: Root) -> bool:
+    """Return whether there is a cloud-init in an image."""
+    return bool(python_folders.with_cloud_init(root))
+
+
+def files(root: Root) -> List[File]:
+    """Return the files of the registration, in the order in which they are to be written.
+
+    Raise ImageError if the image has no cloud-init that can run the module.
+    """
+    found = []
+    schema = _schema_file(python_folders.of_cloud_init(root))
+    original = _original(root, schema)
+    if original is not None:
+        subschema = policy.load_schema()["properties"][policy.KEY]
+        text = cloud_init_schema.with_key(root.read(original).decode(), subschema)
+        found.append(File(schema, text.encode(), replaces=True))
+    if root.exists(CLEAN_FOLDER):
+        found.append(File(CLEAN_SCRIPT, clean_script.render().encode(), mode=0o755))
+    # Last: a module that is listed must be there, or cloud-init complains at every boot.
+    found.append(File(MODULE_LIST, module_list.list_text(_list_with_module(root)).encode()))
+    return found
+
+
+def write(root: Root, found: List[File]) -> None:
+    """Write the files of a registration; what one replaces is there under a second name afterwards."""
+    for file in found:
+        if file.replaces and root.exists(file.path) and not _has_key(root, file.path):
+            root.link(file.path, file.path + ORIGINAL)
+        root.write(file.path, file.content, file.mode)
+
+
+def _schema_file(folder: str) -> str:
+    return f"{folder}/{CLOUD_INIT_SCHEMA}"
+
+
+def _original(root: Root, file: str) -> Optional[str]:
+    """Return where cloud-init's own schema is, None if it has none.
+
+    It is the file itself if our key is not in it: cloud-init came or was upgraded after us, and a copy is a stale one.
+    Else it is the copy, which an upgrade behind dpkg-divert has kept up to date. Without a copy the file must do, since
+    our key can be taken out of it.
+    """
+    found = [path for path in (file, file + ORIGINAL) if root.exists(path)]
+    return next((path for path in found if not _has_key(root, path)), found[0] if found else None)
+
+
+def _has_key(root: Root, file: str) -> bool:
+    try:
+        return cloud_init_schema.has_key(root.read(file).decode())
+    except ValueError as error:
+        raise ImageError(f"{file}: not cloud-init's schema, install cloud-init again: {error}") from error
+
+
+def _list_with_module(root: Root) -> List[Any]:
+    """Return the list of modules for the image's network stage: the one that is in effect without us, and ours."""
+    for path in (CLOUD_CFG, CLOUD_CFG_FOLDER):
+        if not root.exists(path):
+            raise ImageError(f"{path}: not in the image, install cloud-init first")
+    drop_ins = [f"{CLOUD_CFG_FOLDER}/{name}" for name in root.names(CLOUD_CFG_FOLDER) if name.endswith(".cfg")]
+    source: Optional[str] = None
+    modules: Any = None
+    for file in [CLOUD_CFG, *drop_ins]:
+        config = _load(root, file)
+        if file != MODULE_LIST and module_list.LIST in config:
+            source, modules = file, config[module_list.LIST]
+    if source is None or not isinstance(modules, list):
+        raise ImageError(f"{source or CLOUD_CFG}: no list of {module_list.LIST}")
+    if source > MODULE_LIST:
+        name = os.path.basename(MODULE_LIST)
+        raise ImageError(f"{source}: its {module_list.LIST} would replace ours, rename it to sort before {name}")
+    try:
+        return module_list.with_module(modules)
+    except ValueError as error:
+        raise ImageError(f"{source}: {error}") from error
+
+
+def _load(root: Root, file: str) -> Dict[str, Any]:
     import yaml
 
-    return (
-        "# Written by ssh-keepalive: the image's own list with ssh_keepalive in it, since a list in this folder\n"
-        "# replaces the one in cloud.cfg. Run ssh-keepalive register when cloud-init was upgraded.\n"
-    ) + yaml.safe_dump({LIST: modules}, default_flow_style=None)
-
-
-def has_key(text: str) -> bool:
-    """Return whether a schema of cloud-init knows our key; raise ValueError if it is none."""
-    return _DEFINITION in _parsed(text)["$defs"]
-
-
-def with_key(text: str, subschema: Dict[str, Any]) -> str:
-    """Return a schema of cloud-init's that holds our key against a subschema; raise ValueError if it is none."""
-    schema = _parsed(text)
-    _take_out(schema)
-    schema["$defs"][_DEFINITION] = {"type": "object", "properties": {KEY: subschema}}
-    schema["allOf"].append(_REFERENCE)
-    _module_names(schema).extend(_SPELLINGS)
-    if "properties" in schema:  # since 23.4, where every other key is refused
-        schema["properties"][KEY] = {}
-    return _formatted(schema, text)
-
-
-def without_key(text: str) -> str:
-    """Return a schema of cloud-init's that does not know our key; raise ValueError if it is none."""
-    schema = _parsed(text)
-    return _formatted(schema, text) if _take_out(schema) else text
-
-
-def _parsed(text: str) -> Dict[str, Any]:
-    schema = json.loads(text)
-    kinds = (type(schema.get("$defs")), type(schema.get("allOf"))) if isinstance(schema, dict) else ()
-    if kinds != (dict, list):
-        raise ValueError("it has no $defs or no allOf")
-    result: Dict[str, Any] = schema
-    return result
-
-
-def _take_out(schema: Dict[str, Any]) -> bool:
-    """Take our entries out of a schema and return whether there was one."""
-    if schema["$defs"].pop(_DEFINITION, None) is None:
-        return False
-    schema["allOf"] = [entry for entry in schema["allOf"] if entry != _REFERENCE]
-    schema.get("properties", {}).pop(KEY, None)
-    for name in _SPELLINGS:
-        if name in _module_names(schema):
-            _module_names(schema).remove(name)
-    return True
-
-
-def _module_names(schema: Dict[str, Any]) -> List[Any]:
-    """Return the names that a list of modules may have, as part of the schema from 22.4 on."""
-    names: List[Any] = schema["$defs"].get("all_modules", {}).get("enum", [])
-    return names
-
-
-def _formatted(schema: Dict[str, Any], like: str) -> str:
-    """Return a schema as text; for a file of cloud-init 22.4 to 26.2 only what was changed differs."""
-    ascii_only = len(like) == len(like.encode())
-    end = "\n" if like.endswith("\n") else ""
-    return json.dumps(schema, indent=2, ensure_ascii=ascii_only) + end
+    try:
+        config = yaml.safe_load(root.read(file))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ImageError(f"{file}: {' '.join(str(error).split())}") from error
+    return config if isinstance(config, dict) else {}

@@ -5,8 +5,8 @@ import re
 
 import pytest
 from jsonschema import Draft4Validator
+from ssh_keepalive.image.cloud_init_schema import has_key, with_key, without_key
 from ssh_keepalive.policy import load_schema
-from ssh_keepalive.registration import has_key, with_key, with_module, without_key
 
 OURS = load_schema()["properties"]["ssh_keepalive"]
 
@@ -235,22 +235,3 @@ def words(schema):
 def test_our_subschema_has_no_word_that_cloud_init_cannot_do():
     # With "not", cloud-init 24.4 to 25.2 dies of a TypeError (its is_valid wants a schema); oneOf hides the key.
     assert not {"not", "oneOf", "$ref", "deprecated"} & set(words(OURS))
-
-
-@pytest.mark.parametrize(
-    ("listed", "wanted"),
-    [
-        (["ssh", "set_passwords", "final"], ["ssh", "set_passwords", ["ssh_keepalive"], "final"]),
-        (["set-passwords", "a", "ssh", "z"], ["set-passwords", "a", "ssh", ["ssh_keepalive"], "z"]),
-        ([["cc_ssh", "always"], "z"], [["cc_ssh", "always"], ["ssh_keepalive"], "z"]),
-        ([{"name": "ssh", "frequency": "always"}], [{"name": "ssh", "frequency": "always"}, ["ssh_keepalive"]]),
-        (["ssh-keepalive", "ssh", "z", "ssh_keepalive"], ["ssh", ["ssh_keepalive"], "z"]),
-    ],
-)
-def test_the_modules_place_in_the_list(listed, wanted):
-    assert with_module(listed) == wanted
-
-
-def test_a_list_without_ssh_has_no_place_for_the_module():
-    with pytest.raises(ValueError, match=r"^cloud_init_modules has no ssh, sshd would get no host keys$"):
-        with_module(["bootcmd", "set_passwords"])

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The root of an image, out of which no path leads."""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from typing import List
+
+
+class ImageError(Exception):
+    """Say why the module cannot be put into an image, or taken out; nothing was changed."""
+
+
+class Root:
+    """Own the files below one folder, as if it were /: no path and no symbolic link leads out of it."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.realpath(folder)
+        # An empty name would be the folder that we happen to be in.
+        if not folder or not os.path.isdir(self._folder):
+            raise ImageError(f"{folder}: no such folder")
+
+    def real(self, path: str, follow: bool = True) -> str:
+        """Return where a path of the image is on this machine; `follow` tells whether to follow a link at its end."""
+        parts = path.split("/")[::-1]
+        at: List[str] = []
+        links = 0
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del at[-1:]
+                continue
+            here = os.path.join(self._folder, *at, part)
+            if os.path.islink(here) and (follow or any(parts)):
+                links += 1
+                if links > 40:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                target = os.readlink(here)
+                if target.startswith("/"):
+                    at = []
+                parts += target.split("/")[::-1]
+            else:
+                at.append(part)
+        return os.path.join(self._folder, *at)
+
+    def names(self, path: str) -> List[str]:
+        """Return the sorted names in a folder, none if it is not there."""
+        try:
+            return sorted(os.listdir(self.real(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def exists(self, path: str) -> bool:
+        """Return whether something has this path."""
+        return os.path.lexists(self.real(path, follow=False))
+
+    def is_folder(self, path: str) -> bool:
+        """Return whether a folder has this path, and not a link to one."""
+        return self._is_folder(self.real(path, follow=False))
+
+    def read(self, path: str) -> bytes:
+        """Return what a file holds."""
+        with open(self.real(path), "rb") as stream:
+            return stream.read()
+
+    def holds(self, path: str, content: bytes) -> bool:
+        """Return whether a file is there and holds this."""
+        try:
+            return self.read(path) == content
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def mode(self, path: str) -> int:
+        """Return the permissions of a file."""
+        return stat.S_IMODE(os.stat(self.real(path)).st_mode)
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Write a file in one step, unless it holds that already; its folder is made if need be."""
+        if self.holds(path, content) and self.mode(path) == mode:
+            return
+        file = self.real(path)
+        folder = os.path.dirname(file)
+        if not os.path.isdir(folder):
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)
+        staged = self._staged(file)
+        self._unlink(staged)
+        with open(staged, "xb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            # A power cut may not leave an empty module under a name that cloud-init runs.
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(staged, file)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a folder with all that it holds, if it is there; a link is removed, not followed."""
+        file = self.real(path, follow=False)
+        self.clear(path)
+        if self._is_folder(file):
+            shutil.rmtree(file)
+        else:
+            self._unlink(file)
+
+    def clear(self, path: str) -> None:
+        """Remove what a killed write of a file has left staged."""
+        self._unlink(self._staged(self.real(path)))
+
+    def link(self, path: str, new: str) -> None:
+        """Give a file a second name, which outlasts a write to the first one; what had that name loses it."""
+        file, link = self.real(path), self.real(new, follow=False)
+        self._unlink(link)
+        os.link(file, link)
+
+    def rename(self, path: str, new: str) -> None:
+        """Put a file, with all that is its own, in another one's place in one step."""
+        os.rename(self.real(path, follow=False), self.real(new))
+
+    @staticmethod
+    def _is_folder(file: str) -> bool:
+        return os.path.isdir(file) and not os.path.islink(file)
+
+    @staticmethod
+    def _staged(file: str) -> str:
+        """Return where a file is written before it gets its name."""
+        return os.path.join(os.path.dirname(file), f".{os.path.basename(file)}.new")
+
+    @staticmethod
+    def _unlink(file: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)

@@ -1,0 +1,92 @@
+"""Images for tests: a few files in a temporary folder, and what became of them."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+from ssh_keepalive.image.installation import install
+from ssh_keepalive.image.root import ImageError, Root
+
+PACKAGES = "usr/lib/python3/dist-packages"
+LIST = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+SCHEMA = PACKAGES + "/cloudinit/config/schemas/schema-cloud-config-v1.json"
+ORIGINAL = SCHEMA + ".ssh-keepalive-original"
+CLEAN = "etc/cloud/clean.d/50-ssh-keepalive"
+# As cloud-init 22.2 and 23.4 have it, cut down
+OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
+NEW = """\
+{
+  "$defs": {
+    "all_modules": {
+      "enum": [
+        "ssh"
+      ]
+    },
+    "cc_ssh": {}
+  },
+  "allOf": [
+    {
+      "$ref": "#/$defs/cc_ssh"
+    }
+  ],
+  "properties": {
+    "ssh_pwauth": {}
+  },
+  "additionalProperties": false
+}
+"""
+FILES = {
+    "usr/bin/cloud-init": "#! /usr/bin/python3 -s\nimport cloudinit\n",
+    PACKAGES + "/cloudinit/version.py": "",
+    "etc/cloud/cloud.cfg": "cloud_init_modules: [migrator, users-groups, ssh]\ncloud_config_modules: [set-passwords]\n",
+    "etc/cloud/cloud.cfg.d/05_logging.cfg": "_log: x\n",
+    "etc/cloud/cloud.cfg.d/README": "cloud_init_modules: [not, read]\n",
+    "etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n",
+}
+
+
+def make(root, files):
+    """Write files, by their paths, below a folder."""
+    for name, text in files.items():
+        file = Path(str(root)) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def tree(root):
+    """Return everything below a folder: kind and mode, and the content or target."""
+    found = {}
+    for folder, folders, files in os.walk(str(root)):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            content = None
+            if stat.S_ISLNK(mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(mode):
+                content = Path(path).read_bytes()
+            found[os.path.relpath(path, str(root))] = (stat.filemode(mode), content)
+    return found
+
+
+def modules(folder):
+    """Return the list of modules that an image's cloud-init is to run."""
+    return yaml.safe_load((folder / LIST).read_text())["cloud_init_modules"]
+
+
+def refused(folder, run=install):
+    """Return why something refuses an image, which it leaves as it is."""
+    before = tree(folder)
+    with pytest.raises(ImageError) as caught:
+        run(Root(str(folder)))
+    assert tree(folder) == before
+    return str(caught.value)
+
+
+def upgrade(file):
+    """Put a newer schema in a file's place as package managers do."""
+    new = file.with_name("new")
+    new.write_text(NEW)
+    new.rename(file)

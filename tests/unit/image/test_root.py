@@ -1,0 +1,57 @@
+"""Files that stay inside a root."""
+
+import os
+
+import pytest
+from images import make
+from ssh_keepalive.image.root import ImageError, Root
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="nowhere: no such folder"):
+        Root(str(tmp_path / "nowhere"))
+
+
+def test_no_name_is_no_root():
+    with pytest.raises(ImageError, match="no such folder"):
+        Root("")
+
+
+def test_links_in_a_circle_are_an_error(folder, root):
+    (folder / "a").symlink_to("b")
+    (folder / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        root.real("/a/x")
+
+
+@pytest.mark.parametrize("target", ["/srv", "../../../srv", "/../srv/../srv"])
+def test_a_link_is_followed_inside_the_root(folder, root, target):
+    make(folder, {"srv/x": "inside"})
+    (folder / "etc/link").symlink_to(target)
+    assert root.real("/etc/link/x") == str(folder / "srv/x")
+    assert root.read("/etc/link/x") == b"inside"
+    assert root.real("/etc/link", follow=False) == str(folder / "etc/link")
+
+
+def test_a_link_to_a_folder_is_no_folder(folder, root):
+    (folder / "link").symlink_to("/etc")
+    assert (root.is_folder("/etc"), root.is_folder("/link"), root.is_folder("/x")) == (True, False, False)
+
+
+def test_what_is_not_there_holds_nothing(root):
+    assert root.holds("/etc/cloud/cloud.cfg.d/05_logging.cfg", b"_log: x\n")
+    assert not root.holds("/etc/cloud/cloud.cfg.d/05_logging.cfg", b"")
+    assert not root.holds("/nowhere/x", b"")
+    assert not root.holds("/etc/cloud/cloud.cfg/x", b"")
+
+
+def test_a_file_is_written_anew_only_if_that_changes_it(folder, root):
+    root.write("/new/x", b"1", 0o640)
+    before = (folder / "new/x").stat()
+    root.write("/new/x", b"1", 0o640)
+    assert (folder / "new/x").stat() == before
+    root.write("/new/x", b"1", 0o600)
+    assert root.mode("/new/x") == 0o600
+    root.write("/new/x", b"2", 0o600)
+    assert root.read("/new/x") == b"2"
+    assert os.listdir(str(folder / "new")) == ["x"]
