@@ -1,6 +1,6 @@
 import pytest
-from ssh_keepalive.explanation import _time, explain, surprises
-from ssh_keepalive.openssh import express
+from ssh_keepalive.check.explanation import _time, explain, surprises
+from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 PAIR = (
@@ -50,7 +50,7 @@ def test_what_surprises_in_match(entry, policy, expected):
 
 def test_the_versions_in_the_message_are_those_that_double():
     policy = Policy(client_alive_interval=60, client_alive_count_max=3)
-    after = {version: express(policy, version).dropped_after for version in [(9, 1), (9, 2), (9, 4), (9, 5), (10, 6)]}
+    after = {version: translate(policy, version).dropped_after for version in [(9, 1), (9, 2), (9, 4), (9, 5), (10, 6)]}
     assert after == {(9, 1): 240, (9, 2): 480, (9, 4): 480, (9, 5): 240, (10, 6): 240}
 
 

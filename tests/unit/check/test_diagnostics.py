@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft4Validator
-from ssh_keepalive.diagnostics import as_json, as_text, diagnose, dotted, printable
-from ssh_keepalive.document import Place
+from ssh_keepalive.check.diagnostics import as_json, as_text, diagnose, dotted, printable
+from ssh_keepalive.check.document import Place
+from ssh_keepalive.check.userdata import Part, Remark
 from ssh_keepalive.openssh import version_of
-from ssh_keepalive.userdata import Part, Remark
 from user_data_files import BAD, FILES, config, mime
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schema/check.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "schema/check.schema.json").read_text())
 
 
 def shown(text, line, column, end):

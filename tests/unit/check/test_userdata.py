@@ -7,7 +7,8 @@ import time
 
 import pytest
 import yaml
-from ssh_keepalive import diagnostics, document, openssh, userdata
+from ssh_keepalive import openssh
+from ssh_keepalive.check import diagnostics, document, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
