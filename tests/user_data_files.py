@@ -293,7 +293,7 @@ FILES = [
             ":4:5: error: ssh_keepalive.match[0]: expected one of user, group, address, found none",
             ":4:6: error: ssh_keepalive.match[0].usr: unknown key, did you mean user?",
             ":5:5: error: ssh_keepalive.match[1]: sets no time: add one of unresponsive_timeout, client_alive_interval"
-            ", client_alive_count_max, idle_timeout, or remove the entry",
+            ", client_alive_count_max, idle_timeout, or remove the match entry",
             ":5:12: error: ssh_keepalive.match[1].user: 'a b': expected a pattern or a list of them (letters, digits"
             ", . _ - @ + $, ? for one character, at most two * for any text), for example backup",
             ":5:19: error: ssh_keepalive.match[1].tcp_keep_alive: not in match, it holds for the whole machine: "
