@@ -195,7 +195,7 @@ PROBLEMS = [
         {"idle_fallback": "tmout"},
         ["ssh_keepalive.idle_fallback: 'tmout': has no effect without idle_timeout: add it, or remove this"],
     ),
-    ({"match": {}}, ["ssh_keepalive.match: {}: expected a list of entries, for example [{" + ENTRY + "}]"]),
+    ({"match": {}}, ["ssh_keepalive.match: {}: expected a list of match entries, for example [{" + ENTRY + "}]"]),
     (
         {"match": ["backup"]},
         [
