@@ -1,6 +1,6 @@
 import pytest
-from ssh_keepalive.machine.trace import is_read
-from ssh_keepalive.machine.verification import Mismatch, mismatches, winner
+from ssh_keepalive.machine.trace import is_read, winner
+from ssh_keepalive.machine.verification import Mismatch, mismatches
 
 EXPECTED = (("ClientAliveInterval", "45"), ("ClientAliveCountMax", "3"), ("TCPKeepAlive", "no"))
 

@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.machine.servers import file_option, overrides
+from ssh_keepalive.machine.arguments import parse
 
 
 @pytest.mark.parametrize(
@@ -7,7 +7,7 @@ from ssh_keepalive.machine.servers import file_option, overrides
     [
         ("/usr/sbin/sshd -D", {}, None),
         (
-            "sshd: /usr/sbin/sshd -D -o ClientAliveInterval=0 -oTCPKeepAlive=no -f /srv/main [listener] 0 of 10-100",
+            "sshd: /usr/sbin/sshd -D -o ClientAliveInterval=0 -oTCPKeepAlive=no -f /srv/main",
             {"clientaliveinterval": "0", "tcpkeepalive": "no"},
             "/srv/main",
         ),
@@ -15,5 +15,6 @@ from ssh_keepalive.machine.servers import file_option, overrides
     ],
 )
 def test_what_a_command_line_sets(command_line, options, file):
-    assert overrides(command_line) == options
-    assert file_option(command_line) == file
+    arguments = parse(command_line.split()[1:])
+    assert arguments.settings() == options
+    assert arguments.main == file
