@@ -6,7 +6,7 @@ import gzip
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ssh_keepalive import diagnostics, document
+from ssh_keepalive.check import diagnostics, document
 from user_data_files import FILES, HEAD
 
 SMALL = [file.content for file in FILES if len(file.content) < 5000]
@@ -83,12 +83,12 @@ def test_files_that_were_damaged(content, changes):
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 def test_yaml_is_read_as_by_cloud_init(text):
     try:
-        wanted = yaml.safe_load(text)
+        expected = yaml.safe_load(text)
     except Exception:
-        wanted = None
+        expected = None
     with contextlib.suppress(document.DocumentError):
         read = document.expand(document.parse(text), (), {})
-        assert repr(read) == repr(wanted)
+        assert repr(read) == repr(expected)
         return
     # What only we refuse: recursion
-    assert wanted is None or "*x" in text
+    assert expected is None or "*x" in text

@@ -6,9 +6,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
-Path = Tuple[Union[str, int], ...]
+from ..policy import Path
 
-# No cloud takes a tenth of either; they keep the time for what somebody made to take long below about a second.
+# No cloud takes a tenth of either; they bound the time for a file that was made to take long to about a second.
 MAX_DEPTH = 50
 MAX_VALUES = 50000
 _LONGEST_NUMBER = 1000
@@ -112,8 +112,8 @@ def parse(text: str) -> Use:
     if _READ_OTHERWISE.search(text):
         fast = yaml.SafeLoader
     if fast is yaml.SafeLoader and len(text) > _LONGEST_SLOW:
-        message = "more than {} KiB, not checked: it takes libyaml, in PyYAML and for the characters in it"
-        raise DocumentError(Place(1, 1, 0), message.format(_LONGEST_SLOW >> 10))
+        needed = "it requires libyaml, in PyYAML and for the characters in it"
+        raise DocumentError(Place(1, 1, 0), f"more than {_LONGEST_SLOW >> 10} KiB, not checked: {needed}")
     try:
         return _compose(fast(text))
     except yaml.YAMLError as error:

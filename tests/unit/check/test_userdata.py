@@ -7,7 +7,8 @@ import time
 
 import pytest
 import yaml
-from ssh_keepalive import diagnostics, document, openssh, userdata
+from ssh_keepalive import openssh
+from ssh_keepalive.check import diagnostics, document, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
@@ -189,7 +190,7 @@ def test_without_libyaml_it_reads_the_same_but_not_the_longest(monkeypatch):
     assert userdata.read(GOOD.encode()).section == {"unresponsive_timeout": "3m"}
     remarks = diagnostics.diagnose(b"#cloud-config\n" + b"#" * 600000)
     assert [remark.message for remark in remarks] == [
-        "more than 512 KiB, not checked: it takes libyaml, in PyYAML and for the characters in it"
+        "more than 512 KiB, not checked: it requires libyaml, in PyYAML and for the characters in it"
     ]
 
 
