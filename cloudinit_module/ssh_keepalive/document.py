@@ -20,6 +20,8 @@ _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _TAG = "tag:yaml.org,2002:"
 _SEQUENCE_TAGS = {_TAG + name for name in ("seq", "omap", "pairs")}
 _MAPPING_TAGS = {_TAG + name for name in ("map", "set")}
+# What libyaml says from 0.2.6 on of the 1,001st open bracket, maybe before any event; text before that one has events.
+_TOO_DEEP = "exceeded maximum nesting depth"
 # Where the fast parser refuses a text that is not longer, the one that cloud-init uses has the last word.
 _SHORT = 1 << 16
 # That one takes seconds for a MiB.
@@ -118,6 +120,11 @@ def parse(text: str) -> Use:
         return _compose(fast(text))
     except yaml.YAMLError as error:
         problem = error
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem == _TOO_DEEP and problem.problem_mark:
+        try:
+            return _compose(fast(text[: problem.problem_mark.index]))
+        except yaml.YAMLError as error:
+            problem = error
     if fast is not yaml.SafeLoader and len(text) <= _SHORT:
         try:
             return _compose(yaml.SafeLoader(text))

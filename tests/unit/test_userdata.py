@@ -129,6 +129,24 @@ def test_what_cloud_init_cannot_load(text, place, message):
     assert (tuple(caught.value.place), caught.value.message) == (place, message)
 
 
+# libyaml 0.2.6 stops at 1,000 by itself, at most 1024 characters ahead of what it has told.
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: " + "[" * 51, (1, 53, 54)),
+        ("a: " + "[" * 100000, (1, 53, 54)),
+        ("- " * 40 + "[" * 100000, (1, 91, 92)),
+        ("a: é" + "x" * 70000 + "\r\nb: " + "[" * 1001, (2, 53, 54)),
+        ("a: {b: " + "[" * 30 + "]" * 30 + ", c: " + "[" * 100000, (1, 121, 122)),
+    ],
+    ids=["slightly", "in-one-line", "in-dashes", "after-much", "after-less"],
+)
+def test_the_first_that_is_nested_too_deep_is_told(text, place):
+    with pytest.raises(document.DocumentError) as caught:
+        document.parse(text)
+    assert (tuple(caught.value.place), caught.value.message) == (place, "nested more than 50 deep")
+
+
 def test_duplicates_are_found_everywhere_but_not_what_is_merged():
     text = "a: &a {x: 1, 'x': 2}\nb: [{true: 1, yes: 2}]\nc: {<<: *a, <<: *a, x: 3}\n1: 1\n0x1: 2\n"
     found = document.duplicates(document.parse(text).node)
