@@ -130,7 +130,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         return COMMANDS[arguments.command].run(arguments)
     except _refusals() as error:
         print(f"ssh-keepalive: {error}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 1)
 
 
 def parser() -> argparse.ArgumentParser:

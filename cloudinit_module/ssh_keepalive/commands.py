@@ -132,7 +132,7 @@ def clear_image(arguments: Namespace) -> int:
 
         try:
             # A running sshd would enforce the policy of a file that is gone.
-            apply(Policy(enabled=False), Host())
+            apply(Policy(enabled=False), Host(attended=True))
         except SshdError as error:
             _complain(f"sshd enforces the policy until it is restarted: {error}")
     uninstall(root)
@@ -168,7 +168,7 @@ def apply_file(arguments: Namespace) -> int:
         from .machine.apply import apply
         from .machine.host import Host
 
-        print(apply(policy, Host()))
+        print(apply(policy, Host(attended=True)))
     return code
 
 

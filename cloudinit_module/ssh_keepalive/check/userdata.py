@@ -171,6 +171,9 @@ def _config(part: Part, typed: _Typed, remarks: List[Remark]) -> Optional[docume
     for path, place, line in document.duplicates(top.node):
         message = "a second time, after line {}: YAML keeps the last one only".format(line)
         remarks.append(Remark("error", message, path, part, place))
+    for path, place, line in document.ambiguous(top.node):
+        message = f"merged (<<) from line {line}, too: PyYAML's versions keep different ones, set it beside the <<"
+        remarks.append(Remark("warning", message, path, part, place))
     return document.entries(top.node)
 
 
