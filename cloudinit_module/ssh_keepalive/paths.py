@@ -17,8 +17,8 @@ DROP_IN = DROP_IN_FOLDER + "/" + DROP_IN_NAME
 PROFILE = "/etc/profile.d/zz-ssh-keepalive.sh"
 LOCK = "/run/ssh-keepalive.lock"
 RECORD = "/run/ssh-keepalive.json"
-# What holds a policy, beside blocks in the main file. What is staged for FOLDER/NAME is FOLDER/.NAME.*, and for the main
-# file it is named after the last one here, which is never there itself.
+# What holds a policy, beside blocks in the main file. What is staged for FOLDER/NAME is FOLDER/.NAME.*, and for the
+# main file it is named after the last one here, which is never there itself.
 POLICY_FILES = (DROP_IN, PROFILE, SSH + "/" + DROP_IN_NAME)
 BEGIN, END = "# BEGIN ssh-keepalive", "# END ssh-keepalive"
 HEADER = "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead."
