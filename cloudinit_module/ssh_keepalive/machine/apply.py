@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy
-from . import audit, files, processes, record, restarts, servers, trace, verification
+from . import audit, files, processes, record, servers, trace, verification
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host
@@ -303,7 +303,7 @@ class _Run:
         if self._settings:
             if self._restarts.done:
                 self._servers = servers.find(self._host)
-            restarts.note(self._audits, self._servers, self._restarts.done, self._host)
+            audit.note(self._audits, self._servers, self._restarts.done, self._host)
         else:
             record.forget(self._host)
 

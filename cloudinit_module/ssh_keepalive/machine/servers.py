@@ -26,6 +26,11 @@ class Server(NamedTuple):
     listener: Optional[Listener] = None
 
     @property
+    def service(self) -> str:
+        """Return the name of what starts it, "sshd" for nothing that is known."""
+        return self.unit.name if self.unit else self.script.name if self.script else "sshd"
+
+    @property
     def name(self) -> str:
         """Return what people call it."""
         name = self.unit.name if self.unit else "sshd"
