@@ -14,7 +14,7 @@ host-peers: HOST_PACKAGES := piuparts
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
-	@$(BIN)/python tests/machine/demo.py $(SUITES)
+	@$(BIN)/python tools/demo.py $(SUITES)
 
 test: lint unit machine  ## all but what takes long
 
@@ -23,11 +23,11 @@ test-all: host-images host-peers test  ## what takes long, too
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
 measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for README.md and docs/
-	$(BIN)/python tests/machine/measure.py README.md docs/sessions.md
+	$(BIN)/python tools/measure.py README.md docs/sessions.md
 
 bench: host $(VENV)/installed  ## what the promise is worth and what it costs, for README.md and docs/
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@$(BIN)/python tests/machine/bench.py
+	@$(BIN)/python tools/bench.py
 
 package: host-package  ## dist/*.deb and dist/*.rpm, the same bytes from the same tree
 	@rm -f dist/*.deb dist/*.rpm
@@ -60,7 +60,7 @@ host host-package host-images host-peers:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
-$(VENV)/installed: setup.py pyproject.toml | host
+$(VENV)/installed: setup.py setup.cfg pyproject.toml | host
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@

@@ -10,7 +10,7 @@ meta = {
     "id": "cc_ssh_keepalive",
     "name": "SSH keepalive",
     "title": "Have sshd drop dead clients and idle sessions",
-    "description": "Keep the policy of ``ssh_keepalive`` in sshd's configuration, proved by the sshd that is there.",
+    "description": "Enforce the policy of ``ssh_keepalive`` in sshd's configuration, and ask the sshd that serves.",
     "distros": distros,
     "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"],
     "frequency": frequency,
@@ -22,12 +22,14 @@ LOG = logging.getLogger(__name__)
 
 # cloud-init up to 23.1 passes five positions, later ones four keywords; five parameters count as deprecated there.
 def handle(name, cfg, cloud=None, log=None, args=None, _compat=None):
-    """Keep the policy that the merged config asks for; raise PolicyError or SshdError if that cannot be done."""
-    from ssh_keepalive import policy, sshd
+    """Enforce the policy that the merged config asks for; raise PolicyError or SshdError if that cannot be done."""
+    from ssh_keepalive import policy
+    from ssh_keepalive.machine.apply import apply
+    from ssh_keepalive.machine.host import Host
 
-    wanted = policy.parse(cfg.get("ssh_keepalive"))
-    if wanted is None:
+    asked = policy.parse(cfg.get("ssh_keepalive"))
+    if asked is None:
         LOG.debug("ssh_keepalive is not in the configuration, nothing to do")
         return
     service = cloud.distro.get_option("ssh_svcname", "ssh")
-    LOG.info("%s", sshd.apply(wanted, sshd.Sshd((service,))))
+    LOG.info("%s", apply(asked, Host((service,))))

@@ -22,6 +22,7 @@ class File(NamedTuple):
 HEAD = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=X\n\n"
 GOOD = "#cloud-config\nssh_keepalive: {unresponsive_timeout: 3m}\n"
 BAD = "#cloud-config\nhostname: a\nssh_keepalive:\n  unresponsive_timeout: 10s\n"
+QUOTED = "#cloud-config\nhostname: a\nssh_keepalive:\n  unresponsive_timeout: =310s\n"
 TOO_SHORT = "error: ssh_keepalive.unresponsive_timeout: '10s': expected a time from 15s to 1d, for example 3m"
 NONE = ": note: no ssh_keepalive in it"
 IGNORED = "error: the first line is not #cloud-config: cloud-init would ignore all of it"
@@ -292,7 +293,7 @@ FILES = [
             ":4:5: error: ssh_keepalive.match[0]: expected one of user, group, address, found none",
             ":4:6: error: ssh_keepalive.match[0].usr: unknown key, did you mean user?",
             ":5:5: error: ssh_keepalive.match[1]: sets no time: add one of unresponsive_timeout, client_alive_interval"
-            ", client_alive_count_max, idle_timeout, or remove the entry",
+            ", client_alive_count_max, idle_timeout, or remove the match entry",
             ":5:12: error: ssh_keepalive.match[1].user: 'a b': expected a pattern or a list of them (letters, digits"
             ", . _ - @ + $, ? for one character, at most two * for any text), for example backup",
             ":5:19: error: ssh_keepalive.match[1].tcp_keep_alive: not in match, it holds for the whole machine: "
@@ -342,7 +343,7 @@ FILES = [
     File("mime-in-base64", mime(config(encoded(BAD), more=BASE64)), 1, [" (part 1):4:25: " + TOO_SHORT]),
     File(
         "mime-quoted-printable",
-        mime(config(BAD.replace("10s", "=310s"), more="\nContent-Transfer-Encoding: quoted-printable")),
+        mime(config(QUOTED, more="\nContent-Transfer-Encoding: quoted-printable")),
         1,
         [" (part 1):4:25: " + TOO_SHORT],
     ),

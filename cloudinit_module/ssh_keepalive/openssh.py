@@ -102,8 +102,7 @@ class Connection(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"user={self.user},host={self.host},addr={self.address},"
-            f"laddr={self.local_address},lport={self.local_port}"
+            f"user={self.user},host={self.host},addr={self.address},laddr={self.local_address},lport={self.local_port}"
         )
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import reprlib
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 
 Path = Tuple[Union[str, int], ...]
 
@@ -25,7 +25,7 @@ CRITERIA = ("user", "group", "address")
 NEVER = "none"
 _TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", "idle_timeout")
 
-# Of the 256 KiB that sshd 10.0 takes (openssh.py, takes-256-kib) so many take less than half.
+# So many fill less than half of the 256 KiB that sshd 10.0 takes (openssh.py, takes-256-kib).
 _MOST_PATTERNS = 250
 
 # Stands for what no type of the schema allows. jsonschema writes whole values into its messages, for which deep ones
@@ -37,7 +37,7 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class Entry(NamedTuple):
-    """State other times for some connections: those whose user, group or address fits a pattern; times as in Policy."""
+    """Hold a match entry: times, as in Policy, for connections whose user, group or address fits a pattern."""
 
     criterion: str
     patterns: Tuple[str, ...]
@@ -85,8 +85,7 @@ class Problem(NamedTuple):
     unknown: Tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        place = "".join("[{}]".format(part) if isinstance(part, int) else "." + part for part in self.path)
-        return "{}: {}".format(place[1:], self.message)
+        return f"{dotted(self.path)}: {self.message}"
 
 
 class PolicyError(ValueError):
@@ -96,6 +95,12 @@ class PolicyError(ValueError):
         self.problems = sorted(problems, key=lambda problem: [(isinstance(part, str), part) for part in problem.path])
         # One plain string: cloud-init status shows repr(exception).
         super().__init__("; ".join(map(str, self.problems)))
+
+
+def dotted(path: Path) -> str:
+    """Return a path as people write it, with positions in brackets."""
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return steps[1:] if steps.startswith(".") else steps
 
 
 def parse(section: Any) -> Optional[Policy]:
@@ -108,13 +113,13 @@ def parse(section: Any) -> Optional[Policy]:
     schema = load_schema()
     if isinstance(section, bool):
         section = {"enabled": section}
-    values = _plain(section, schema["properties"][KEY])
+    values = _normalized(section, schema["properties"][KEY])
     problems = _schema_problems(section, values, schema)
     if isinstance(section, dict):
         problems += _combination_problems(_present(section), {problem.path for problem in problems})
     if problems:
         raise PolicyError(problems)
-    return _policy(_present(values))
+    return _build_policy(_present(values))
 
 
 def load_schema() -> Dict[str, Any]:
@@ -141,13 +146,13 @@ def _times(policy: Union[Policy, Entry]) -> Dict[str, Any]:
     return times
 
 
-def _plain(value: Any, subschema: Dict[str, Any]) -> Any:
+def _normalized(value: Any, subschema: Dict[str, Any]) -> Any:
     """Return times as whole seconds, and of everything else as much as the schema judges."""
     if isinstance(value, dict) and "properties" in subschema:
         properties = subschema["properties"]
-        return {_text(key): _plain(item, properties.get(key, {})) for key, item in value.items()}
+        return {_key_text(key): _normalized(item, properties.get(key, {})) for key, item in value.items()}
     if isinstance(value, list) and "items" in subschema:
-        return [_plain(item, subschema["items"]) for item in value]
+        return [_normalized(item, subschema["items"]) for item in value]
     is_time = "integer" in subschema.get("type", ()) and "pattern" in subschema
     if is_time and isinstance(value, str) and value != NEVER and re.search(subschema["pattern"], value):
         return sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall("([0-9]+)([a-zA-Z]?)", value))
@@ -157,16 +162,16 @@ def _plain(value: Any, subschema: Dict[str, Any]) -> Any:
     return max(-1, min(value, sys.maxsize)) if isinstance(value, int) else _UNFIT
 
 
-def _policy(values: Dict[str, Any]) -> Policy:
+def _build_policy(values: Dict[str, Any]) -> Policy:
     if not values.get("enabled", True):
         return Policy(enabled=False)
-    match = tuple(_entry(_present(entry)) for entry in values.pop("match", ()))
+    match = tuple(_build_match_entry(_present(entry)) for entry in values.pop("match", ()))
     policy = Policy(match=match, **_with_defaults(values))
     # No keys, or none that says anything
     return policy if policy != Policy() else Policy(unresponsive_timeout=DEFAULT_UNRESPONSIVE_TIMEOUT)
 
 
-def _entry(values: Dict[str, Any]) -> Entry:
+def _build_match_entry(values: Dict[str, Any]) -> Entry:
     criterion = next(key for key in CRITERIA if key in values)
     patterns = values.pop(criterion)
     return Entry(criterion, (patterns,) if isinstance(patterns, str) else tuple(patterns), **_with_defaults(values))
@@ -181,7 +186,7 @@ def _with_defaults(values: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[Problem]:
-    # 0.1 s to import, which nobody pays who only looks at a drop-in.
+    # 0.1 s to import: not paid where a drop-in is only read.
     try:
         from jsonschema import Draft4Validator
     except ImportError as missing:
@@ -195,8 +200,8 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
             given = given[part]
         if error.validator == "additionalProperties":
             for key in set(given) - set(error.schema["properties"]):
-                place = (*path, _name(key))
-                message = _unknown_key(_text(key), error.schema["properties"], schema)
+                place = (*path, _key_in_path(key))
+                message = _unknown_key(_key_text(key), error.schema["properties"], schema)
                 problems[place] = Problem(place, message, (key,))
         else:
             problems[path] = Problem(path, _not_allowed(path[-1], given, error.schema))
@@ -215,30 +220,30 @@ def _not_allowed(key: Union[str, int], value: Any, subschema: Dict[str, Any]) ->
 
 def _unexpected(value: Any, subschema: Dict[str, Any]) -> str:
     example = json.dumps(subschema["examples"][0]).replace('"', "")
-    return "{}: expected {}, for example {}".format(_shown(value), subschema["title"], example)
+    return f"{_abbreviated(value)}: expected {subschema['title']}, for example {example}"
 
 
-class _Short(reprlib.Repr):
+class _BoundedRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python writes no number of more than 4300 digits.
         return super().repr_int(x, level) if x.bit_length() < 10000 else "a number of {} bits".format(x.bit_length())
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     """Return a value in one line of bearable length."""
-    short = _Short()
+    short = _BoundedRepr()
     short.maxlevel, short.maxstring, short.maxother = 2, 60, 60
     shown = short.repr(value)
     return shown if len(shown) <= 100 else shown[:97] + "..."
 
 
-def _text(key: Any) -> str:
-    return key if isinstance(key, str) else _shown(key)
+def _key_text(key: Any) -> str:
+    return key if isinstance(key, str) else _abbreviated(key)
 
 
-def _name(key: Any) -> str:
+def _key_in_path(key: Any) -> str:
     """Return a key as part of a path, as it is unless that would spoil the line."""
-    return key if isinstance(key, str) and re.match(r"[\w-]{1,60}$(?!\n)", key) else _shown(key)
+    return key if isinstance(key, str) and re.match(r"[\w-]{1,60}$(?!\n)", key) else _abbreviated(key)
 
 
 def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -> str:
@@ -249,13 +254,19 @@ def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -
         )
     if key in schema["properties"][KEY]["properties"]:
         return "not in match, it holds for the whole machine: put it beside match"
+    close = closest(key, properties)
+    if close:
+        return f"unknown key, did you mean {close}?"
+    return "unknown key, remove it or use one of {}".format(", ".join(sorted(properties)))
+
+
+def closest(key: str, names: Iterable[str], cutoff: float = 0.6) -> Optional[str]:
+    """Return the name that a key is most like, None where none is near; `cutoff` as for difflib.get_close_matches."""
     import difflib
 
-    squeezed = {_squeeze(name): name for name in properties}
-    close = difflib.get_close_matches(_squeeze(key), squeezed, 1)
-    if close:
-        return "unknown key, did you mean {}?".format(squeezed[close[0]])
-    return "unknown key, remove it or use one of {}".format(", ".join(sorted(properties)))
+    squeezed = {_squeeze(name): name for name in names}
+    close = difflib.get_close_matches(_squeeze(key), squeezed, 1, cutoff)
+    return squeezed[close[0]] if close else None
 
 
 def _squeeze(key: str) -> str:
@@ -276,7 +287,7 @@ def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Pro
         if isinstance(entry, dict)
     ]
     for position, entry in entries:
-        problems += _entry_problems((KEY, "match", position), entry, wrong)
+        problems += _match_entry_problems((KEY, "match", position), entry, wrong)
     patterns = [entry[key] for _, entry in entries for key in CRITERIA if key in entry]
     count = sum(len(pattern) if isinstance(pattern, list) else 1 for pattern in patterns)
     if count > _MOST_PATTERNS:
@@ -300,17 +311,18 @@ def _time_problems(path: Path, present: Dict[str, Any]) -> List[Problem]:
         message = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
     else:
         return []
-    return [Problem((*path, key), "{}: {}".format(_shown(present[key]), message))]
+    return [Problem((*path, key), f"{_abbreviated(present[key])}: {message}")]
 
 
-def _entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
+def _match_entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
     problems = _time_problems(path, present)
     criteria = [key for key in CRITERIA if key in present]
     if len(criteria) != 1:
         given = " and ".join(criteria) or "none"
         problems.append(Problem(path, "expected one of {}, found {}".format(", ".join(CRITERIA), given)))
     if not set(_TIMES) & set(present):
-        problems.append(Problem(path, "sets no time: add one of {}, or remove the entry".format(", ".join(_TIMES))))
+        message = f"sets no time: add one of {', '.join(_TIMES)}, or remove the match entry"
+        problems.append(Problem(path, message))
     addresses = present.get("address")
     places: Dict[Path, Any] = {(*path, "address"): addresses}
     if isinstance(addresses, list):
@@ -328,12 +340,12 @@ def _network_problems(address: str) -> List[str]:
     except ValueError:
         with contextlib.suppress(ValueError):
             network = ipaddress.ip_network(address, strict=False)
-            return ["{}: has bits beyond its mask, did you mean {}?".format(_shown(address), network)]
-        return ["{}: is no address and no network, correct it".format(_shown(address))]
+            return [f"{_abbreviated(address)}: has bits beyond its mask, did you mean {network}?"]
+        return [f"{_abbreviated(address)}: is no address and no network, correct it"]
     mapped = ipaddress.IPv6Network("::ffff:0:0/96")
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96 and mapped.overlaps(network):
         # Measured: sshd turns such an address of a client into IPv4 before it matches.
         number = int(network.network_address) & 0xFFFFFFFF
         meant = ipaddress.IPv4Network((number, network.prefixlen - 96))
-        return ["{}: sshd sees such clients as IPv4, did you mean {}?".format(_shown(address), meant)]
+        return [f"{_abbreviated(address)}: sshd sees such clients as IPv4, did you mean {meant}?"]
     return []

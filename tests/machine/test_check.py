@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from baking import bake
 from machine import Machine
-from ssh_keepalive import diagnostics, userdata
+from ssh_keepalive.check import diagnostics, userdata
 from user_data_files import FILES
 
 # Too long for cloud-init, or for the time of a test

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
 
 import pytest
-from baking import bake
-from clients import Client
-from machine import RELEASES, Machine
+from clients import Measured, measure
+from machine import RELEASES
 
 ASKED = 20
-
-
-class Measured(NamedTuple):
-    """What became of two clients of one machine: one was frozen, one idle."""
-
-    dropped_after: float
-    logged: bool
-    idle_one_answers: bool
-
-
-def measure(section: str, suite: str) -> Measured:
-    """Freeze one of two clients of a machine with a section (YAML), and wait for its end."""
-    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n") as machine:
-        bake(machine)
-        machine.boot()
-        machine.wait()
-        with Client(machine) as idle, Client(machine) as frozen:
-            frozen.freeze()
-            dropped_after = frozen.seconds_until_dropped(timeout=600)
-            log = machine.run("journalctl", "-b", "--no-pager").stdout
-            logged = re.findall("Timeout, client not responding from user root", log)
-            return Measured(dropped_after, len(logged) == 1, idle.served() and idle.answers())
 
 
 def measure_all(section: str) -> dict[str, Measured]:

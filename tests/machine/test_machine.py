@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from machine import CommandError, Machine, MachineError, base
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPP other"
 NEWEST = "trixie"
 
@@ -176,7 +177,7 @@ def test_nothing_is_left() -> None:
 def test_nothing_is_left_by_a_killed_owner(machines: Callable[..., Machine]) -> None:
     script = f"import machine, time; m = machine.Machine({NEWEST!r}); m.boot(); print(m.name); time.sleep(60)"
     command = (sys.executable, "-u", "-c", script)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent) as owner:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=TOOLS) as owner:
         assert owner.stdout is not None
         name = owner.stdout.readline().strip()
         assert len(traces(name)) > 3

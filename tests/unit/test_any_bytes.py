@@ -6,14 +6,14 @@ import gzip
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ssh_keepalive import diagnostics, document
+from ssh_keepalive.check import diagnostics, document
 from user_data_files import FILES, HEAD
 
 SMALL = [file.content for file in FILES if len(file.content) < 5000]
 PIECES = [
     *(
-        "a",
-        "b",
+        "ab",
+        "cd",
         ": ",
         ":",
         "- ",
@@ -63,6 +63,13 @@ def shown(content):
     return remarks
 
 
+def in_order(value):
+    """Return a value whose keys are in an order that no merge key changes."""
+    if isinstance(value, dict):
+        return sorted(((key, in_order(item)) for key, item in value.items()), key=repr)
+    return [in_order(item) for item in value] if isinstance(value, list) else value
+
+
 @given(st.binary())
 def test_any_bytes(content):
     for start in (b"", b"#cloud-config\n", HEAD.encode(), b"#cloud-config-archive\n", b"\x1f\x8b\x08"):
@@ -83,12 +90,13 @@ def test_files_that_were_damaged(content, changes):
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 def test_yaml_is_read_as_by_cloud_init(text):
     try:
-        wanted = yaml.safe_load(text)
+        expected = yaml.safe_load(text)
     except Exception:
-        wanted = None
+        expected = None
     with contextlib.suppress(document.DocumentError):
-        read = document.expand(document.parse(text), (), {})
-        assert repr(read) == repr(wanted)
+        top = document.parse(text)
+        if not document.ambiguous(top.node):
+            assert repr(in_order(document.expand(top, (), {}))) == repr(in_order(expected))
         return
     # What only we refuse: recursion
-    assert wanted is None or "*x" in text
+    assert expected is None or "*x" in text

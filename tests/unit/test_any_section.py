@@ -1,4 +1,4 @@
-"""What holds for every section: whatever YAML says there is refused in plain lines, or kept to the word."""
+"""What holds for every section: whatever YAML says there is refused in plain lines, or enforced to the word."""
 
 import contextlib
 import json
@@ -7,8 +7,8 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ssh_keepalive import dropin, tmout
-from ssh_keepalive.openssh import express
+from ssh_keepalive import sshd_config, tmout
+from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import PolicyError, load_schema, parse
 from strategies import anything, criteria, injected, sections, spoiled
 
@@ -32,12 +32,12 @@ def outcome(section):
     return problems
 
 
-def expressions(policy):
-    """Return how a policy is expressed on each version on which it can be."""
+def translations(policy):
+    """Return the settings for a policy on each version that can enforce it."""
     found = []
     for version in VERSIONS:
         with contextlib.suppress(PolicyError):
-            found.append(express(policy, version))
+            found.append(translate(policy, version))
     return found
 
 
@@ -54,8 +54,8 @@ def test_whatever_stands_there_is_refused_or_comes_back_from_what_is_written(sec
     if policy is None or isinstance(policy, list):
         return
     assert parse(json.loads(json.dumps(policy.section()))) == policy
-    for expression in expressions(policy):
-        assert dropin.read_policy(dropin.render(policy, expression)) == policy
+    for settings in translations(policy):
+        assert sshd_config.read_policy(sshd_config.render(settings)) == policy
 
 
 HUGE = 10**5000
@@ -122,22 +122,23 @@ LINE = re.compile(
 @example({"match": [{"group": "a,b", "idle_timeout": 60}]})
 def test_no_text_becomes_a_line_of_its_own(section):
     policy = outcome(section)
-    for expression in expressions(policy) if not isinstance(policy, list) else ():
-        header, comment, *lines, end = re.split(r"[^ -~]", dropin.render(policy, expression))
+    for settings in translations(policy) if not isinstance(policy, list) else ():
+        header, comment, *lines, end = re.split(r"[^ -~]", sshd_config.render(settings))
         assert header.startswith("# ")
         assert json.loads(comment.split(": ", 1)[1]) == policy.section()
         assert all(map(LINE.fullmatch, lines))
-        assert len(lines) == len(expression.directives) + sum(1 + len(block) for _, block in expression.blocks)
+        assert len(lines) == len(settings.directives) + sum(1 + len(block) for _, block in settings.blocks)
         given = [[one[key]] if isinstance(one[key], str) else one[key] for one, key in criteria(section)]
         matches = [line.split(" ", 2)[2].split(",") for line in lines if line.startswith("Match ")]
         assert matches == given
         assert end == ""
-        if expression.tmout:
-            text = tmout.render(expression.tmout)
-            assert text == tmout.render(1).replace("TMOUT=1\n", "TMOUT={:d}\n".format(expression.tmout))
+        if settings.tmout:
+            text, needle = tmout.render(1), "TMOUT=1\n"
+            assert text.count(needle) == 1
+            assert tmout.render(settings.tmout) == text.replace(needle, f"TMOUT={settings.tmout:d}\n")
 
 
 def test_the_longest_drop_in_is_less_than_half_of_what_sshd_can_pass_on():
     times = {"client_alive_interval": 3600, "client_alive_count_max": 100, "idle_timeout": 86400}
     policy = parse({**times, "match": [{"user": "x" * 64, **times}] * 250})
-    assert len(dropin.render(policy, express(policy, (10, 5)))) < 128 * 1024
+    assert len(sshd_config.render(translate(policy, (10, 5)))) < 128 * 1024

@@ -3,7 +3,9 @@
 import json
 
 import pytest
-from bench import DATA, MARKS, PAGE, README, page, replaced, summary
+from bench import DATA, MARKS, PAGE, README
+from pages import replaced
+from results import page, summary
 
 
 @pytest.mark.parametrize(("file", "shown"), [(README, summary), (PAGE, page)], ids=["README", "docs"])

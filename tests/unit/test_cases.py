@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ssh_keepalive.dropin import render
-from ssh_keepalive.explanation import explain
-from ssh_keepalive.openssh import express
+from ssh_keepalive.check.explanation import explain
+from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import PolicyError, parse
+from ssh_keepalive.sshd_config import render
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 PAIRS = sorted(file for file in CASES.glob("*/*") if file.name != "user-data.yaml")
@@ -23,9 +23,9 @@ def outcome(pair):
             there = (int(version.group(1)), int(version.group(2)))
             if pair.name.endswith(".explained.txt"):
                 return explain(policy, there)
-            expression = express(policy, there)
+            settings = translate(policy, there)
             assert pair.suffix == ".conf"
-            return render(policy, expression)
+            return render(settings)
     except PolicyError as error:
         assert pair.name.endswith("errors.txt")
         return "".join("{}\n".format(problem) for problem in error.problems)

@@ -1,17 +1,17 @@
 import pytest
 from ssh_keepalive.openssh import (
     DISTRIBUTIONS,
+    NOBODY,
     Connection,
-    Expression,
-    express,
-    file_option,
+    Settings,
+    expected,
     fits,
     has,
-    overrides,
     parse_version,
+    promise,
+    translate,
     variants,
     version_of,
-    wanted,
 )
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
@@ -70,9 +70,8 @@ def test_every_distribution_has_a_version_of_its_own_or_another():
 def test_which_versions_double_the_time(version, doubles):
     assert has(version, "doubles-client-alive") == doubles
     pair = Policy(client_alive_interval=60, client_alive_count_max=3)
-    assert express(pair, version) == Expression(
-        (("ClientAliveInterval", "60"), ("ClientAliveCountMax", "3")), 480 if doubles else 240
-    )
+    directives = (("ClientAliveInterval", "60"), ("ClientAliveCountMax", "3"))
+    assert translate(pair, version) == Settings(pair, version, directives, 480 if doubles else 240)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +104,14 @@ def test_since_when_a_fact_holds(fact, last_without, first_with):
 )
 def test_unresponsive_timeout(timeout, version, pair, dropped_after):
     directives = (("ClientAliveInterval", pair[0]), ("ClientAliveCountMax", pair[1]))
-    assert express(Policy(unresponsive_timeout=timeout), version) == Expression(directives, dropped_after)
+    policy = Policy(unresponsive_timeout=timeout)
+    assert translate(policy, version) == Settings(policy, version, directives, dropped_after)
 
 
 @pytest.mark.parametrize(("version", "factor"), [((10, 0), 1), ((9, 2), 2)])
-def test_every_unresponsive_timeout_is_kept(version, factor):
+def test_every_unresponsive_timeout_is_enforced(version, factor):
     for timeout in range(15, 86401):
-        directives, dropped_after, _, _ = express(Policy(unresponsive_timeout=timeout), version)
+        _, _, directives, dropped_after, _, _ = translate(Policy(unresponsive_timeout=timeout), version)
         interval, count = int(directives[0][1]), int(directives[1][1])
         early = timeout - factor * interval * (count + 1)
         assert dropped_after == timeout - early
@@ -128,11 +128,12 @@ def test_every_unresponsive_timeout_is_kept(version, factor):
 
 
 def test_off_and_the_kernels_probes():
-    assert express(Policy(client_alive_interval=0, client_alive_count_max=3), (10, 0)) == Expression(
-        (("ClientAliveInterval", "0"), ("ClientAliveCountMax", "3")), None
-    )
-    assert express(Policy(tcp_keep_alive=True), (10, 0)) == Expression((("TCPKeepAlive", "yes"),), None)
-    assert express(Policy(tcp_keep_alive=False), (10, 0)) == Expression((("TCPKeepAlive", "no"),), None)
+    off = Policy(client_alive_interval=0, client_alive_count_max=3)
+    yes, no = Policy(tcp_keep_alive=True), Policy(tcp_keep_alive=False)
+    directives = (("ClientAliveInterval", "0"), ("ClientAliveCountMax", "3"))
+    assert translate(off, (10, 0)) == Settings(off, (10, 0), directives, None)
+    assert translate(yes, (10, 0)) == Settings(yes, (10, 0), (("TCPKeepAlive", "yes"),), None)
+    assert translate(no, (10, 0)) == Settings(no, (10, 0), (("TCPKeepAlive", "no"),), None)
 
 
 IDLE = (("ChannelTimeout", "session:*=900 global=900"), ("UnusedConnectionTimeout", "900"))
@@ -142,15 +143,18 @@ PAIR = (("ClientAliveInterval", "60"), ("ClientAliveCountMax", "3"))
 
 def problems(policy, version, **options):
     with pytest.raises(PolicyError) as caught:
-        express(policy, version, **options)
+        translate(policy, version, **options)
     return list(map(str, caught.value.problems))
 
 
 @pytest.mark.parametrize("version", [(9, 2), (9, 7), (10, 0), (10, 6)])
 def test_idle_timeout_where_sshd_has_channel_timeout(version):
-    assert express(Policy(idle_timeout=900), version) == Expression(IDLE, None)
-    assert express(Policy(idle_timeout=900, idle_fallback="tmout"), version) == Expression(IDLE, None)
-    assert express(Policy(idle_timeout=0), version) == Expression(NEVER, None)
+    for policy, directives in (
+        (Policy(idle_timeout=900), IDLE),
+        (Policy(idle_timeout=900, idle_fallback="tmout"), IDLE),
+        (Policy(idle_timeout=0), NEVER),
+    ):
+        assert translate(policy, version) == Settings(policy, version, directives, None)
 
 
 def test_idle_timeout_where_sshd_has_no_channel_timeout():
@@ -158,13 +162,15 @@ def test_idle_timeout_where_sshd_has_no_channel_timeout():
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
         "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later"
     ]
-    assert express(Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4)) == Expression((), None, tmout=900)
-    assert express(Policy(idle_timeout=0), (8, 4)) == Expression((), None)
+    by_tmout, none = Policy(idle_timeout=900, idle_fallback="tmout"), Policy(idle_timeout=0)
+    assert translate(by_tmout, (8, 4)) == Settings(by_tmout, (8, 4), (), None, tmout=900)
+    assert translate(none, (8, 4)) == Settings(none, (8, 4), (), None)
 
 
 def test_what_sshd_says_of_itself_comes_before_the_table():
-    assert express(Policy(idle_timeout=900), (8, 7), channel_timeout=True) == Expression(IDLE, None)
-    assert "has no ChannelTimeout" in problems(Policy(idle_timeout=900), (9, 9), channel_timeout=False)[0]
+    policy = Policy(idle_timeout=900)
+    assert translate(policy, (8, 7), channel_timeout=True) == Settings(policy, (8, 7), IDLE, None)
+    assert "has no ChannelTimeout" in problems(policy, (9, 9), channel_timeout=False)[0]
 
 
 def test_match_entries_become_blocks():
@@ -172,15 +178,15 @@ def test_match_entries_become_blocks():
         Entry("user", ("backup",), unresponsive_timeout=180),
         Entry("address", ("10.0.0.0/8",), None, 60, 3),
     )
-    expression = express(Policy(match=(backup, office)), (9, 2))
+    policy = Policy(match=(backup, office))
     doubled = (("ClientAliveInterval", "18"), ("ClientAliveCountMax", "4"))
-    assert expression == Expression((), None, ((backup, doubled), (office, PAIR)))
+    assert translate(policy, (9, 2)) == Settings(policy, (9, 2), (), None, ((backup, doubled), (office, PAIR)))
 
 
 def test_idle_timeout_in_match():
     entries = (Entry("user", ("backup",), idle_timeout=0), Entry("group", ("admins",), None, 60, 3, 900))
-    expression = express(Policy(idle_timeout=3600, match=entries), (10, 5))
-    assert expression.blocks == ((entries[0], NEVER), (entries[1], PAIR + IDLE))
+    settings = translate(Policy(idle_timeout=3600, match=entries), (10, 5))
+    assert settings.blocks == ((entries[0], NEVER), (entries[1], PAIR + IDLE))
     assert problems(Policy(idle_timeout=900, match=entries), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
         "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
@@ -218,10 +224,10 @@ def test_the_first_entry_that_fits_and_sets_a_time_wins():
         Entry("user", ("alice",), unresponsive_timeout=600),
         Entry("group", ("admins",), unresponsive_timeout=1200, idle_timeout=0),
     )
-    expression = express(Policy(unresponsive_timeout=180, idle_timeout=900, match=entries), (10, 5))
+    settings = translate(Policy(unresponsive_timeout=180, idle_timeout=900, match=entries), (10, 5))
 
     def values(user, *groups):
-        found = dict(wanted(expression, Connection(user, groups, "192.0.2.1")))
+        found = dict(expected(settings, Connection(user, groups, "192.0.2.1")))
         return found["ClientAliveInterval"], found["ClientAliveCountMax"], found["UnusedConnectionTimeout"]
 
     assert values("alice", "admins") == ("60", "9", "0")
@@ -232,25 +238,46 @@ def test_the_first_entry_that_fits_and_sets_a_time_wins():
 
 def test_variants_are_what_other_versions_would_have():
     policy = Policy(unresponsive_timeout=60, idle_timeout=900, idle_fallback="tmout")
-    expected = {express(policy, version) for version in ((8, 4), (9, 2), (9, 7), (10, 0), (10, 6))}
-    found = variants(policy)
-    assert expected <= set(found)
+    others = [translate(policy, version) for version in ((8, 4), (9, 2), (9, 7), (10, 0), (10, 6))]
+    found = {settings._replace(version=None) for settings in variants(policy)}
+    assert {settings._replace(version=None) for settings in others} <= found
     assert variants(policy._replace(idle_fallback="none"))
-    assert all(expression.tmout is None for expression in variants(policy._replace(idle_fallback="none")))
+    assert all(settings.tmout is None for settings in variants(policy._replace(idle_fallback="none")))
+
+
+DROPPED = "a client that stopped answering is disconnected 180 s after its last sign of life"
+ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
 
 
 @pytest.mark.parametrize(
-    ("command_line", "options", "file"),
+    ("policy", "version", "words"),
     [
-        ("/usr/sbin/sshd -D", {}, None),
+        (Policy(unresponsive_timeout=180), (9, 2), DROPPED),
+        (Policy(client_alive_interval=0, client_alive_count_max=3), (9, 2), "sshd disconnects no silent client"),
+        (Policy(tcp_keep_alive=True), (9, 2), "sshd keeps its own setting for silent clients"),
         (
-            "sshd: /usr/sbin/sshd -D -o ClientAliveInterval=0 -oTCPKeepAlive=no -f /srv/main [listener] 0 of 10-100",
-            {"clientaliveinterval": "0", "tcpkeepalive": "no"},
-            "/srv/main",
+            Policy(unresponsive_timeout=180, idle_timeout=900),
+            (9, 2),
+            DROPPED + ", a session without traffic ends after 900 s",
         ),
-        ("sshd -o UseDNS yes -f/srv/main", {"usedns": "yes"}, "/srv/main"),
+        (
+            Policy(unresponsive_timeout=180, idle_timeout=900, idle_fallback="tmout"),
+            (8, 4),
+            DROPPED + ", a shell that waits at its prompt ends after 900 s",
+        ),
+        (Policy(unresponsive_timeout=180, idle_timeout=0), (9, 2), DROPPED + ", no idle session is ended"),
+        (
+            Policy(unresponsive_timeout=180, match=(ALICE,)),
+            (9, 2),
+            DROPPED + ", other times for those whom match names",
+        ),
     ],
 )
-def test_what_a_command_line_sets(command_line, options, file):
-    assert overrides(command_line) == options
-    assert file_option(command_line) == file
+def test_what_is_promised(policy, version, words):
+    assert promise(translate(policy, version)) == words
+
+
+def test_a_connection_as_sshd_is_asked_about_it():
+    assert str(NOBODY) == "user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+    alice = Connection("alice", ("users",), "10.1.2.3", "a.example", "10.0.0.1", 2222)
+    assert str(alice) == "user=alice,host=a.example,addr=10.1.2.3,laddr=10.0.0.1,lport=2222"

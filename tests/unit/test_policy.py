@@ -3,7 +3,7 @@ import sys
 
 import pytest
 from ssh_keepalive import policy
-from ssh_keepalive.policy import Entry, Policy, PolicyError, load_schema, parse
+from ssh_keepalive.policy import Entry, Policy, PolicyError, closest, dotted, load_schema, parse
 
 PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
 
@@ -78,7 +78,7 @@ IDLE = "expected a time from 1m to 1d, or none, for example 15m"
 ENTRY = "user: backup, unresponsive_timeout: 1h"
 NO_TIME = (
     "sets no time: add one of unresponsive_timeout, client_alive_interval, client_alive_count_max, idle_timeout, "
-    "or remove the entry"
+    "or remove the match entry"
 )
 NAMES = (
     "a pattern or a list of them (letters, digits, . _ - @ + $, ? for one character, at most two * for any text), "
@@ -195,7 +195,7 @@ PROBLEMS = [
         {"idle_fallback": "tmout"},
         ["ssh_keepalive.idle_fallback: 'tmout': has no effect without idle_timeout: add it, or remove this"],
     ),
-    ({"match": {}}, ["ssh_keepalive.match: {}: expected a list of entries, for example [{" + ENTRY + "}]"]),
+    ({"match": {}}, ["ssh_keepalive.match: {}: expected a list of match entries, for example [{" + ENTRY + "}]"]),
     (
         {"match": ["backup"]},
         [
@@ -412,3 +412,30 @@ def test_no_jsonschema_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     with pytest.raises(OSError, match="install jsonschema for " + sys.executable):
         parse(True)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ((), ""),
+        (("ssh_keepalive",), "ssh_keepalive"),
+        (("ssh_keepalive", "match", 0, "user"), "ssh_keepalive.match[0].user"),
+        ((1,), "[1]"),
+    ],
+)
+def test_a_path(path, text):
+    assert dotted(path) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "cutoff", "name"),
+    [
+        ("ClientAliveInterval", 1.0, "client_alive_interval"),
+        ("idle-time out", 1.0, "idle_timeout"),
+        ("idel_timeout", 0.6, "idle_timeout"),
+        ("idel_timeout", 0.99, None),
+        ("hostname", 0.6, None),
+    ],
+)
+def test_the_name_that_a_key_is_most_like(key, cutoff, name):
+    assert closest(key, ["client_alive_interval", "idle_timeout"], cutoff) == name

@@ -5,10 +5,18 @@ import shutil
 import subprocess
 
 import pytest
-from ssh_keepalive import tmout
+from ssh_keepalive import paths, tmout
+from ssh_keepalive.sshd_config import is_same
 
 SSH = {"SSH_CONNECTION": "192.0.2.1 50000 192.0.2.2 22"}
 SHOW = 'echo "TMOUT=${TMOUT-unset}"; (TMOUT=1) 2>/dev/null && echo writable || echo readonly'
+
+
+def test_the_header_is_that_of_the_drop_in():
+    text = tmout.render(900)
+    assert text.splitlines()[0] == paths.HEADER
+    assert is_same(text.replace(paths.HEADER, paths.OLD_HEADER), text)
+    assert not is_same(text, tmout.render(901))
 
 
 def shell(name):

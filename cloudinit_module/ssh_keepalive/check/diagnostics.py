@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""What is to say of a file of user-data, as text with the lines that are meant or as JSON."""
+"""Remarks about a file of user-data, as text with the source lines or as JSON."""
 
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
 from .. import openssh, policy
 from ..openssh import Version
-from ..policy import KEY, Policy, PolicyError, Problem
+from ..policy import KEY, Policy, PolicyError, Problem, dotted
 from . import document, explanation, userdata
-from .document import Path, Place
+from .document import Place
 from .userdata import Remark, UserData
 
 _LEVELS = ("error", "warning", "note")
 _COLOURS = {"error": "\033[1;31m", "warning": "\033[1;35m", "note": "\033[1;36m"}
-_BOLD, _PLAIN = "\033[1m", "\033[0m"
+_BOLD, _RESET = "\033[1m", "\033[0m"
 _TAB = " " * 4
 # Of a source line, left and right of the place's start
 _BEFORE, _AFTER = 60, 100
@@ -21,19 +21,19 @@ _LONGEST_MESSAGE = 1000
 
 
 def diagnose(content: bytes, version: Optional[Version] = None) -> List[Remark]:
-    """Return everything that is to say of a file's content, sorted by place; `version` is what is to keep it."""
+    """Return all remarks about a file's content, sorted by place; `version` is the OpenSSH that is to enforce it."""
     return judge(content, version)[1]
 
 
 def judge(content: bytes, version: Optional[Version] = None) -> Tuple[Optional[Policy], List[Remark]]:
-    """Return the policy in a file's content, None for an error, too, and everything that is to say of it."""
+    """Return the policy in a file's content, None for an error, too, and all remarks about it."""
     data = userdata.read(content)
     remarks = list(data.remarks)
-    wanted = None
+    parsed = None
     if data.part is not None:
-        wanted, judged = _judged(data, version)
-        remarks += judged
-    return None if has_errors(remarks) else wanted, sorted(remarks, key=_order)
+        parsed, found = _judge_section(data, version)
+        remarks += found
+    return None if has_errors(remarks) else parsed, sorted(remarks, key=_order)
 
 
 def has_errors(remarks: List[Remark]) -> bool:
@@ -49,7 +49,7 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
         level = remark.level + ":"
         where = _where(name, remark) + ":"
         if colours:
-            level, where = _COLOURS[remark.level] + level + _PLAIN, _BOLD + where + _PLAIN
+            level, where = _COLOURS[remark.level] + level + _RESET, _BOLD + where + _RESET
         said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
         if len(said) > _LONGEST_MESSAGE:
             said = said[:_LONGEST_MESSAGE] + "..."
@@ -81,14 +81,8 @@ def as_json(name: str, remarks: List[Remark]) -> Dict[str, Any]:
     }
 
 
-def dotted(path: Path) -> str:
-    """Return a path as people write it, with positions in brackets."""
-    steps = "".join("[{}]".format(step) if isinstance(step, int) else "." + step for step in path)
-    return steps[1:] if steps.startswith(".") else steps
-
-
 def printable(text: str) -> str:
-    """Return a text of which no terminal can take anything for a command; a tab is some spaces."""
+    """Return a text with nothing in it that controls a terminal; a tab becomes spaces."""
     if text.isprintable():
         return text
     return "".join(_escaped(char) for char in text)
@@ -122,7 +116,7 @@ def _where(name: str, remark: Remark) -> str:
 
 
 def _source(lines: List[str], place: Place, colour: str) -> str:
-    """Return the line that is meant, with carets under what is meant in it."""
+    """Return the source line of a place, with carets under the place."""
     number, column, end = place
     line = lines[number - 1].rstrip() if number <= len(lines) else ""
     start = column - 1
@@ -141,7 +135,7 @@ def _source(lines: List[str], place: Place, colour: str) -> str:
         return ""
     carets = "^" * max(1, _width(printable(meant)))
     if colour:
-        carets = colour + carets + _PLAIN
+        carets = colour + carets + _RESET
     return "    {}{}{}{}\n    {}{}\n".format(
         before, printable(meant), printable(after), right, " " * _width(before), carets
     )
@@ -153,18 +147,18 @@ def _order(remark: Remark) -> Tuple[int, int, int, int, str, str]:
     return number, line, column, _LEVELS.index(remark.level), dotted(remark.path), remark.message
 
 
-def _judged(data: UserData, version: Optional[Version]) -> Tuple[Optional[Policy], List[Remark]]:
-    """Return the policy of the section, and what is to say of it."""
+def _judge_section(data: UserData, version: Optional[Version]) -> Tuple[Optional[Policy], List[Remark]]:
+    """Return the policy of the section, and the remarks about it."""
     if data.section is None:
         return None, [_remark(data, "note", Problem((KEY,), "null counts as absent"))]
     remarks = []
-    wanted = None
+    parsed = None
     try:
-        wanted = policy.parse(data.section)
-        if wanted is not None:
-            remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(wanted)]
-            if version and wanted.enabled:
-                openssh.translate(wanted, version)
+        parsed = policy.parse(data.section)
+        if parsed is not None:
+            remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(parsed)]
+            if version and parsed.enabled:
+                openssh.translate(parsed, version)
     except PolicyError as error:
         remarks += [_remark(data, "error", problem) for problem in error.problems]
     wrong = {remark.place for remark in remarks if remark.level == "error"}
@@ -175,11 +169,11 @@ def _judged(data: UserData, version: Optional[Version]) -> Tuple[Optional[Policy
                 remarks.append(_remark(data, "warning", Problem(path, read)))
             elif scalar.place in wrong:
                 remarks.append(_remark(data, "note", Problem(path, read)))
-    return wanted, remarks
+    return parsed, remarks
 
 
 def _read_as(scalar: document.Scalar) -> Optional[str]:
-    """Return what to say of a value that YAML does not take as it is written."""
+    """Return how YAML reads a value that it does not take as it is written, None for any other."""
     written, value = scalar.written, scalar.value
     if written is None or isinstance(value, str) or value is None:
         return None

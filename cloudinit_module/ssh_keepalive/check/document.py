@@ -2,13 +2,13 @@
 """A YAML document as cloud-init reads it, with the place of everything in it."""
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import yaml
 
-Path = Tuple[Union[str, int], ...]
+from ..policy import Path
 
-# No cloud takes a tenth of either; they keep the time for what somebody made to take long below about a second.
+# No cloud takes a tenth of either; they bound the time for a file that was made to take long to about a second.
 MAX_DEPTH = 50
 MAX_VALUES = 50000
 _LONGEST_NUMBER = 1000
@@ -20,6 +20,8 @@ _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _TAG = "tag:yaml.org,2002:"
 _SEQUENCE_TAGS = {_TAG + name for name in ("seq", "omap", "pairs")}
 _MAPPING_TAGS = {_TAG + name for name in ("map", "set")}
+# What libyaml says from 0.2.6 on of the 1,001st open bracket, maybe before any event; text before that one has events.
+_TOO_DEEP = "exceeded maximum nesting depth"
 # Where the fast parser refuses a text that is not longer, the one that cloud-init uses has the last word.
 _SHORT = 1 << 16
 # That one takes seconds for a MiB.
@@ -112,12 +114,17 @@ def parse(text: str) -> Use:
     if _READ_OTHERWISE.search(text):
         fast = yaml.SafeLoader
     if fast is yaml.SafeLoader and len(text) > _LONGEST_SLOW:
-        message = "more than {} KiB, not checked: it takes libyaml, in PyYAML and for the characters in it"
-        raise DocumentError(Place(1, 1, 0), message.format(_LONGEST_SLOW >> 10))
+        needed = "it requires libyaml, in PyYAML and for the characters in it"
+        raise DocumentError(Place(1, 1, 0), f"more than {_LONGEST_SLOW >> 10} KiB, not checked: {needed}")
     try:
         return _compose(fast(text))
     except yaml.YAMLError as error:
         problem = error
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem == _TOO_DEEP and problem.problem_mark:
+        try:
+            return _compose(fast(text[: problem.problem_mark.index]))
+        except yaml.YAMLError as error:
+            problem = error
     if fast is not yaml.SafeLoader and len(text) <= _SHORT:
         try:
             return _compose(yaml.SafeLoader(text))
@@ -127,17 +134,25 @@ def parse(text: str) -> Use:
 
 
 def entries(mapping: Node) -> Entries:
-    """Return keys and values that a mapping has once `<<` is merged; the last of equal keys counts."""
+    """Return keys and values that a mapping has once `<<` is merged.
+
+    The last of equal keys counts, and of what one `<<` merges the first, as in YAML and in all PyYAML but 6.0.4.
+    """
     own: Entries = {}
     merged: Entries = {}
     for key, use in mapping.pairs:
         if key.node.tag == _TAG + "merge":
-            for source in [use] if use.node.kind == "mapping" else use.node.items[::-1]:
-                merged.update(entries(source.node))
+            for source in reversed(_sources(use)):
+                merged.update(entries(source))
         else:
             own[key.node.value] = key, use
     merged.update(own)
     return merged
+
+
+def _sources(use: Use) -> List[Node]:
+    """Return the mappings that a `<<` with this value merges."""
+    return [use.node] if use.node.kind == "mapping" else [item.node for item in use.node.items]
 
 
 def expand(use: Use, path: Path, scalars: Dict[Path, Scalar]) -> Any:
@@ -158,25 +173,48 @@ def expand(use: Use, path: Path, scalars: Dict[Path, Scalar]) -> Any:
 def duplicates(top: Node) -> List[Duplicate]:
     """Return the keys that a mapping of the document has more than once; YAML would keep the last."""
     found = []
+    for path, mapping in _mappings(top):
+        first: Dict[Any, Use] = {}
+        for key, _ in mapping.pairs:
+            name = key.node.value
+            if key.node.tag != _TAG + "merge" and first.setdefault(name, key) is not key:
+                found.append(Duplicate((*path, str(name)), key.place, first[name].place.line))
+    return found
+
+
+def ambiguous(top: Node) -> List[Duplicate]:
+    """Return the keys that mappings have from more than one that `<<` merges; `line` has the first one's.
+
+    PyYAML 6.0.4 takes another of them than those before (https://github.com/yaml/pyyaml/issues/953).
+    """
+    found = []
+    for path, mapping in _mappings(top):
+        own = {key.node.value for key, _ in mapping.pairs}
+        first: Dict[Any, Use] = {}
+        for merge, use in mapping.pairs:
+            for source in _sources(use) if merge.node.tag == _TAG + "merge" else []:
+                for name, (key, value) in entries(source).items():
+                    if name not in own and first.setdefault(name, value).node is not value.node:
+                        found.append(Duplicate((*path, str(name)), key.place, first[name].place.line))
+    return found
+
+
+def _mappings(top: Node) -> Iterator[Tuple[Path, Node]]:
+    """Yield the mappings of a document, each once, with the path to it."""
     seen = {id(top)}
     waiting: List[Tuple[Path, Node]] = [((), top)]
     while waiting:
         path, node = waiting.pop()
+        children: List[Tuple[Union[str, int], Node]]
         if node.kind == "mapping":
-            first: Dict[Any, Use] = {}
-            children: List[Tuple[Union[str, int], Node]] = []
-            for key, use in node.pairs:
-                name = str(key.node.value)
-                children.append((name, use.node))
-                if key.node.tag != _TAG + "merge" and first.setdefault(key.node.value, key) is not key:
-                    found.append(Duplicate((*path, name), key.place, first[key.node.value].place.line))
+            yield path, node
+            children = [(str(key.node.value), use.node) for key, use in node.pairs]
         else:
             children = [(index, use.node) for index, use in enumerate(node.items)]
         for step, child in children:
             if child.kind != "scalar" and id(child) not in seen:
                 seen.add(id(child))
                 waiting.append(((*path, step), child))
-    return found
 
 
 def _compose(loader: Any) -> Use:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""What a policy means to the people who are logged in."""
+"""An explanation of a policy to the people who are logged in."""
 
 import textwrap
 from typing import List, Tuple, Union
@@ -18,36 +18,36 @@ Rows = List[Tuple[str, str]]
 
 
 def surprises(policy: Policy) -> List[Problem]:
-    """Return what is legal, but hardly what somebody expects who wrote it."""
-    found = _surprises((KEY,), policy, policy)
+    """Return what is legal, but hardly what its author expects."""
+    found = _surprising_times((KEY,), policy, policy)
     for position, entry in enumerate(policy.match):
-        found += _surprises((KEY, "match", position), entry, policy)
+        found += _surprising_times((KEY, "match", position), entry, policy)
     return found
 
 
 def explain(policy: Policy, version: Version) -> str:
-    """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot keep it."""
+    """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot enforce it."""
     name = "OpenSSH {}.{}".format(*version)
     if not policy.enabled:
         return "On {}: the policy is taken off, sshd has its own settings for everybody.\n".format(name)
     settings = translate(policy, version)
-    rows = [("a dead client", _dead(policy, policy, version)), *_idle(policy, settings, version)]
+    rows = [("a dead client", _dead_client(policy, settings)), *_idle_rows(settings)]
     if policy.tcp_keep_alive is not None:
         does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
         rows.append(("the kernel", does))
     text = "On {}, for everybody\n".format(name) + _table(rows, ljust=True)
-    times = _timeline(policy, settings, version)
+    times = _timeline(settings)
     if times:
         text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
     if settings.blocks:
         text += "\nFor some, the rest as for everybody" + (
             "; of two that fit and set the same, the first holds\n" if len(settings.blocks) > 1 else "\n"
         )
-        text += "".join(_item(_of_entry(entry, policy, version)) for entry, _ in settings.blocks)
-    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(policy, settings, version)))
+        text += "".join(_item(_for_match_entry(entry, settings)) for entry, _ in settings.blocks)
+    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(settings)))
 
 
-def _surprises(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[Problem]:
+def _surprising_times(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[Problem]:
     found = []
     interval, count = times.client_alive_interval, times.client_alive_count_max
     if interval and count:
@@ -71,7 +71,7 @@ def _surprises(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[
 
 
 def _drops_dead_clients(times: Union[Policy, Entry], policy: Policy) -> bool:
-    """Return whether probes are on, for some as for everybody where nothing else is said."""
+    """Return whether probes are on; a match entry without times of its own has those for everybody."""
     own = times if (times.unresponsive_timeout, times.client_alive_interval) != (None, None) else policy
     return bool(own.unresponsive_timeout or own.client_alive_interval)
 
@@ -85,30 +85,33 @@ def _probes(times: Union[Policy, Entry], version: Version) -> Tuple[int, int, in
     return count, dropped_after // (count + 1), dropped_after
 
 
-def _dead(times: Union[Policy, Entry], policy: Policy, version: Version) -> str:
-    count, pause, dropped_after = _probes(times, version)
+def _dead_client(times: Union[Policy, Entry], settings: Settings) -> str:
+    policy = settings.policy
+    count, pause, dropped_after = _probes(times, settings.version)
     if dropped_after:
-        return "is dropped {} after its last sign of life, with {} unanswered, one every {}".format(
-            _time(dropped_after), _probe_count(count), _time(pause)
+        return (
+            f"is dropped {_duration(dropped_after)} after its last sign of life, "
+            f"with {_probe_count(count)} unanswered, one every {_duration(pause)}"
         )
     idle = policy.idle_timeout if times.idle_timeout is None else times.idle_timeout
     until = "it stays until TCP gives up, by default hours later"
     if policy.tcp_keep_alive is False:
         until = "it stays for ever if nothing is sent to it"
-    if idle and has(version, "channel-timeout"):
+    if idle and has(settings.version, "channel-timeout"):
         until = "it stays until its sessions count as idle"
     if times.client_alive_interval == 0:
         return "is not looked for: " + until
     return "is as sshd is set otherwise: by default " + until
 
 
-def _idle(policy: Policy, settings: Settings, version: Version) -> Rows:
-    """Return what becomes of those whom nobody uses."""
+def _idle_rows(settings: Settings) -> Rows:
+    """Return what becomes of idle sessions and connections."""
+    policy, version = settings.policy, settings.version
     if policy.idle_timeout is None:
         return [("an idle session", "is as sshd is set otherwise: by default it stays")]
     if policy.idle_timeout == 0:
         return [("an idle session", "stays: idle_timeout is none")]
-    after = _time(policy.idle_timeout)
+    after = _duration(policy.idle_timeout)
     if settings.tmout:
         shell = (
             "ends after {} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
@@ -140,7 +143,8 @@ def _idle(policy: Policy, settings: Settings, version: Version) -> Rows:
     ]
 
 
-def _timeline(policy: Policy, settings: Settings, version: Version) -> Rows:
+def _timeline(settings: Settings) -> Rows:
+    policy, version = settings.policy, settings.version
     found = []
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
@@ -154,26 +158,27 @@ def _timeline(policy: Policy, settings: Settings, version: Version) -> Rows:
     elif idle:
         found += [(idle, "an idle session ends, and with it the connection of an ssh that has nothing else")]
         found += [(2 * idle, "the connection of a ControlMaster ends, if nothing else is in it")]
-    return [(_time(seconds), what) for seconds, what in sorted(found)]
+    return [(_duration(seconds), what) for seconds, what in sorted(found)]
 
 
 def _probe_count(count: int) -> str:
     return "1 probe" if count == 1 else "{} probes".format(count)
 
 
-def _of_entry(entry: Entry, policy: Policy, version: Version) -> str:
-    """Return what is other for those whom an entry fits."""
+def _for_match_entry(entry: Entry, settings: Settings) -> str:
+    """Return what a match entry changes."""
     said = []
-    if client_alive(entry, version)[0]:
-        said.append("a dead client " + _dead(entry, policy, version))
+    if client_alive(entry, settings.version)[0]:
+        said.append("a dead client " + _dead_client(entry, settings))
     if entry.idle_timeout == 0:
         said.append("an idle session stays")
     elif entry.idle_timeout is not None:
-        said.append("an idle session ends after {}".format(_time(entry.idle_timeout)))
+        said.append(f"an idle session ends after {_duration(entry.idle_timeout)}")
     return "{} {}: {}".format(entry.criterion, ", ".join(entry.patterns), "; ".join(said))
 
 
-def _not_covered(policy: Policy, settings: Settings, version: Version) -> List[str]:
+def _not_covered(settings: Settings) -> List[str]:
+    policy, version = settings.policy, settings.version
     found = ["sessions that are open before: they keep what sshd was set to when they began"]
     everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
     if has(version, "probes-in-silence-only") and any(_probes(times, version)[0] for times in everybody):
@@ -201,7 +206,7 @@ def _item(text: str) -> str:
     return textwrap.fill(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False) + "\n"
 
 
-def _time(seconds: int) -> str:
+def _duration(seconds: int) -> str:
     """Return a time as sshd_config(5) has it, TIME FORMATS."""
     found = ""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

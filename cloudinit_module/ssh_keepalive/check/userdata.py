@@ -5,9 +5,9 @@ import base64
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..policy import KEY
+from ..policy import KEY, Path, closest
 from . import document
-from .document import DocumentError, Path, Place, Scalar
+from .document import DocumentError, Place, Scalar
 
 # Decoded; clouds take 16 to 256 KiB.
 MAX_BYTES = 4 << 20
@@ -94,7 +94,7 @@ class _Typed(NamedTuple):
 
 
 def read(content: bytes) -> UserData:
-    """Return what is in user-data; raise nothing, what is wrong with it is among the remarks."""
+    """Return the section in user-data; raise nothing, what is wrong is among the remarks."""
     remarks: List[Remark] = []
     parts: List[Tuple[Part, _Typed]] = []
     try:
@@ -160,7 +160,7 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
 def _config(part: Part, typed: _Typed, remarks: List[Remark]) -> Optional[document.Entries]:
     """Return the keys of a part, None if cloud-init would ignore all of it."""
     try:
-        top = document.parse(_text(typed))
+        top = document.parse(_yaml_text(typed))
         if top.node.kind == "scalar" and top.node.value is None:
             raise DocumentError(top.place, "nothing but comments, cloud-init ignores it with a warning")
         if top.node.kind != "mapping":
@@ -171,6 +171,9 @@ def _config(part: Part, typed: _Typed, remarks: List[Remark]) -> Optional[docume
     for path, place, line in document.duplicates(top.node):
         message = "a second time, after line {}: YAML keeps the last one only".format(line)
         remarks.append(Remark("error", message, path, part, place))
+    for path, place, line in document.ambiguous(top.node):
+        message = f"merged (<<) from line {line}, too: PyYAML's versions keep different ones, set it beside the <<"
+        remarks.append(Remark("warning", message, path, part, place))
     return document.entries(top.node)
 
 
@@ -184,16 +187,14 @@ def _custom_merge(typed: _Typed, config: document.Entries) -> str:
 
 
 def _misspelled(part: Part, config: document.Entries) -> List[Remark]:
-    import difflib
-
-    squeezed = {re.sub("[-_ ]", "", key).lower(): key for key in config if isinstance(key, str)}
-    close = difflib.get_close_matches(KEY.replace("_", ""), squeezed, 1, 0.85)
-    message = "unknown key, did you mean {}?".format(KEY)
-    return [Remark("error", message, (squeezed[name],), part, config[squeezed[name]][0].place) for name in close]
+    close = closest(KEY, [key for key in config if isinstance(key, str)], 0.85)
+    if close is None:
+        return []
+    return [Remark("error", f"unknown key, did you mean {KEY}?", (close,), part, config[close][0].place)]
 
 
 def _not_config(part: Part, typed: _Typed) -> List[Remark]:
-    """Return what is to say of a part that is not cloud-config."""
+    """Return the remarks about a part that is not cloud-config."""
     if typed.kind not in (_WHOLE, "text/plain"):
         name = _NOT_CHECKED.get(typed.kind, "a part of type {}".format(typed.kind))
         return [Remark("note", "not checked: {}".format(name), (), part)]
@@ -207,14 +208,14 @@ def _not_config(part: Part, typed: _Typed) -> List[Remark]:
 
 def _unpacked(content: bytes) -> bytes:
     """Return user-data without the base64 and the gzip around it."""
-    _hold(content)
+    _refuse_oversized(content)
     content = _gunzipped(_unbase64(content))
     if not content.strip():
         raise _RefusedError("empty")
     return content
 
 
-def _hold(content: bytes) -> None:
+def _refuse_oversized(content: bytes) -> None:
     if len(content) > MAX_BYTES:
         raise _RefusedError("more than {} MiB, not checked: clouds take 16 to 256 KiB".format(MAX_BYTES >> 20))
 
@@ -243,7 +244,7 @@ def _gunzipped(content: bytes) -> bytes:
             unpacked = stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _RefusedError("gzip that cannot be unpacked: {}".format(error)) from error
-    _hold(unpacked)
+    _refuse_oversized(unpacked)
     return unpacked
 
 
@@ -338,7 +339,7 @@ def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
     return found
 
 
-def _text(typed: _Typed) -> str:
+def _yaml_text(typed: _Typed) -> str:
     """Return the text that YAML gets; raise DocumentError where cloud-init has none to give it."""
     # email (3.6 to 3.14) hands out such characters as Latin-1 or as \u20ac, and cloud-init reads UTF-8.
     beyond = re.search("[^\x00-\x7f]", typed.written)

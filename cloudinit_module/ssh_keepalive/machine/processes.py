@@ -1,74 +1,116 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The processes of sshd, as /proc shows them."""
 
+import contextlib
 import os
 import re
 import socket
 import struct
 import time
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from .host import Host
 
 # The boot's seconds; time.CLOCK_BOOTTIME is there from Python 3.7 on.
 _CLOCK_BOOTTIME = 7
 # Who is served: `sshd: root@pts/0`, `sshd: root` without a terminal or command, and `[priv]` (from 10.6 on
 # `[postauth]`) where another process of the user's own serves. Others ([accepted], [net]) have not logged in.
 _SERVED = re.compile(r"sshd(?:-session)?: (?P<user>[^\s@\[\]]+)(?:@\S+)?(?P<watches> \[(?:priv|postauth)\])?$")
+# The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
+_LISTENER = re.compile(r"sshd: (?P<command>\S*sshd(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
+# What follows the program's path in /proc after an upgrade
+_REPLACED = " (deleted)"
+# proc_net(5)
+_ESTABLISHED, _LISTENS = "01", "0A"
+# All addresses of the machine
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 class Listener(NamedTuple):
-    """Name the sshd that takes connections; times are seconds since the epoch.
+    """Name a process that takes connections, and its command line's words; None where its title is cut.
 
-    It began once, and has read its configuration then and at each reload, last at `read`.
+    `began` is in clock ticks since the boot; `sockets` are the inodes of those that it listens on, which change
+    whenever it reads its files anew; `program` is None where that was replaced since. `addresses` are of TCP.
     """
 
     pid: int
-    began: float
-    read: float
+    parent: int
+    began: int
+    sockets: Tuple[int, ...]
+    addresses: Tuple[Tuple[str, int], ...]
+    program: Optional[str]
+    words: Optional[Tuple[str, ...]]
 
 
 class Session(NamedTuple):
-    """Name an open session by the process to end; it began, in seconds since the epoch, when the client connected."""
+    """Name an open session by the process to end; it began, in ticks since the boot, when the client connected."""
 
     user: str
     pid: int
     parent: int
     address: Optional[str]
-    began: float
+    began: int
 
 
 class _Process(NamedTuple):
     pid: int
     parent: int
     uid: int
+    program: str
     title: str
-    began: float
+    words: Tuple[str, ...]
+    began: int
 
 
-def listener(pid_file: Optional[str], proc: str = "/proc") -> Optional[Listener]:
-    """Return the sshd that takes connections; None without one, as where a socket unit starts one for each.
-
-    sshd writes its PidFile after it has read its configuration, at each reload too. Files are compared with that time,
-    since it was taken from the same clock as theirs: it is not moved when the clock is set later.
-    """
-    found = _processes(proc)
-    if pid_file:
-        try:
-            with open(pid_file, encoding="ascii") as stream:
-                pid = int(stream.read())
-            read = os.stat(pid_file).st_mtime
-        except (OSError, ValueError):
-            pass
-        else:
-            if pid in found:
-                return Listener(pid, found[pid].began, read)
-    candidates = [process for process in found.values() if "[listener]" in process.title]
-    oldest = min(candidates, key=lambda process: process.began, default=None)
-    return Listener(oldest.pid, oldest.began, oldest.began) if oldest else None
+def since_boot() -> float:
+    """Return the seconds since the boot, which no setting of the clock changes."""
+    return time.clock_gettime(_CLOCK_BOOTTIME)
 
 
-def sessions(proc: str = "/proc") -> List[Session]:
+def in_seconds(ticks: int) -> float:
+    """Return the seconds since the boot at some clock ticks since it."""
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def on_the_clock(ticks: int) -> float:
+    """Return the seconds since the epoch, as the clock has them now, at some ticks since the boot."""
+    return time.time() - since_boot() + in_seconds(ticks)
+
+
+def listeners(host: Host) -> List[Listener]:
+    """Return root's processes of sshd that take connections, the oldest first."""
+    found = _processes(host)
+    result = []
+    for process in found.values():
+        is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
+        # A root session's title names its user; that one may listen, for a forward.
+        if process.uid != 0 or not (is_raw or re.match(r"sshd: /\S*sshd( |$)", process.title)):
+            continue
+        sockets, addresses = _listening(process.pid, host)
+        if sockets:
+            words = process.words[1:] if is_raw else _words(process.title)
+            program = None if process.program.endswith(_REPLACED) else process.program
+            place = (process.pid, process.parent, process.began)
+            result.append(Listener(*place, sockets, addresses, program, words))
+    pids = {listener.pid for listener in result}
+    # One that was forked this moment is its parent's twin.
+    result = [listener for listener in result if listener.parent not in pids]
+    return sorted(result, key=lambda listener: (listener.began, listener.pid))
+
+
+def is_any(host: Host) -> bool:
+    """Return whether there is any process of sshd's, be it one that is about to take connections."""
+    return bool(_processes(host))
+
+
+def _words(title: str) -> Optional[Tuple[str, ...]]:
+    whole = _LISTENER.match(title)
+    return tuple(whole.group("command").split()[1:]) if whole else None
+
+
+def sessions(host: Host) -> List[Session]:
     """Return the sessions of all who have logged in, the oldest first."""
-    found = _processes(proc)
+    found = _processes(host)
     result = []
     for process in found.values():
         served = _SERVED.match(process.title)
@@ -79,74 +121,88 @@ def sessions(proc: str = "/proc") -> List[Session]:
         # Before the login they are called after a user as well, and have a helper for it.
         if served.group("watches") and not any(_SERVED.match(title) for title in helpers):
             continue
-        address = _address(process.pid, proc)
+        address = _client_address(process.pid, host)
         result.append(Session(served.group("user"), process.pid, process.parent, address, process.began))
     return sorted(result, key=lambda session: (session.began, session.pid))
 
 
-def _processes(proc: str) -> Dict[int, _Process]:
+def _processes(host: Host) -> Dict[int, _Process]:
     """Return all processes of sshd that are this machine's own, not those of containers on it."""
+    proc = host.at("/proc")
     ours = _namespace("self", proc)
-    booted = time.time() - time.clock_gettime(_CLOCK_BOOTTIME)
     found = {}
     for name in os.listdir(proc):
         if not name.isdigit():
             continue
-        try:
-            process = _process(name, proc, booted)
+        # It may have ended meanwhile.
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            process = _process(name, proc)
             if process and _namespace(name, proc) == ours:
                 found[process.pid] = process
-        except (OSError, ValueError):
-            # It has ended meanwhile.
-            continue
     return found
 
 
-def _process(name: str, proc: str, booted: float) -> Optional[_Process]:
-    # After an upgrade the link ends in " (deleted)".
-    program = os.path.basename(os.readlink("{}/{}/exe".format(proc, name)).split(" ")[0])
-    if program not in ("sshd", "sshd-session", "sshd-auth"):
+def _process(name: str, proc: str) -> Optional[_Process]:
+    program = os.readlink(f"{proc}/{name}/exe")
+    if os.path.basename(program).replace(_REPLACED, "") not in ("sshd", "sshd-session", "sshd-auth"):
         return None
-    with open("{}/{}/stat".format(proc, name), encoding="utf-8", errors="replace") as stream:
+    with open(f"{proc}/{name}/stat", encoding="utf-8", errors="replace") as stream:
         # proc(5): the name of the program may hold anything, all after it are numbers.
         fields = stream.read().rpartition(")")[2].split()
-    with open("{}/{}/cmdline".format(proc, name), encoding="utf-8", errors="replace") as stream:
-        title = stream.read().replace("\0", " ").strip()
-    with open("{}/{}/status".format(proc, name), encoding="utf-8", errors="replace") as stream:
+    with open(f"{proc}/{name}/cmdline", encoding="utf-8", errors="surrogateescape") as stream:
+        words = tuple(stream.read().rstrip("\0").split("\0"))
+    with open(f"{proc}/{name}/status", encoding="utf-8", errors="replace") as stream:
         uid = next(int(line.split()[1]) for line in stream if line.startswith("Uid:"))
-    began = booted + int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return _Process(int(name), int(fields[1]), uid, title, began)
+    title = " ".join(words).strip()
+    return _Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
 
 
 def _namespace(name: str, proc: str) -> Optional[str]:
     try:
-        return os.readlink("{}/{}/ns/pid".format(proc, name))
+        return os.readlink(f"{proc}/{name}/ns/pid")
     except FileNotFoundError:
         return None
 
 
-def _address(pid: int, proc: str) -> Optional[str]:
+def _listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, int], ...]]:
+    """Return the inodes of the sockets that a process listens on, and the addresses of those of TCP."""
+    inodes, addresses = set(), set()
+    for fields in _sockets(pid, host):
+        if fields[3] == _LISTENS:
+            inodes.add(int(fields[9]))
+            address, _, port = fields[1].partition(":")
+            addresses.add((_decoded(address), int(port, 16)))
+    return tuple(sorted(inodes)), tuple(sorted(addresses))
+
+
+def _client_address(pid: int, host: Host) -> Optional[str]:
     """Return from where the connection of a process comes, None where that does not show."""
-    folder = "{}/{}/fd".format(proc, pid)
-    try:
-        open_files = {os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)}
-        for table in ("tcp", "tcp6"):
-            with open("{}/{}/net/{}".format(proc, pid, table), encoding="ascii") as stream:
-                for line in stream.readlines()[1:]:
-                    fields = line.split()
-                    # proc_net(5); 01 is an established connection.
-                    if fields[3] == "01" and "socket:[{}]".format(fields[9]) in open_files:
-                        return _decoded(fields[2].split(":")[0])
-    except OSError:
-        pass
+    for fields in _sockets(pid, host):
+        if fields[3] == _ESTABLISHED:
+            shown = _decoded(fields[2].split(":")[0])
+            return shown[len("::ffff:") :] if re.match(r"::ffff:[0-9.]+$", shown) else shown
     return None
+
+
+def _sockets(pid: int, host: Host) -> Iterator[List[str]]:
+    """Yield the fields of each TCP socket that a process has open; none where they cannot be read."""
+    proc = host.at("/proc")
+    folder = f"{proc}/{pid}/fd"
+    open_files: Set[str] = set()
+    with contextlib.suppress(OSError):
+        open_files = {os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)}
+    for table in ("tcp", "tcp6"):
+        lines: List[str] = []
+        with contextlib.suppress(OSError), open(f"{proc}/{pid}/net/{table}", encoding="ascii") as stream:
+            lines = stream.readlines()[1:]
+        for line in lines:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in open_files:
+                yield fields
 
 
 def _decoded(digits: str) -> str:
     """Return an address that /proc/net shows as words in the machine's own byte order."""
     words = [int(digits[start : start + 8], 16) for start in range(0, len(digits), 8)]
-    packed = struct.pack("={}I".format(len(words)), *words)
-    if len(packed) == 4:
-        return socket.inet_ntop(socket.AF_INET, packed)
-    shown = socket.inet_ntop(socket.AF_INET6, packed)
-    return shown[len("::ffff:") :] if re.match(r"::ffff:[0-9.]+$", shown) else shown
+    packed = struct.pack(f"={len(words)}I", *words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

@@ -1,14 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""What `sshd -T -ddd` tells about the files that it reads and the Match lines in them."""
+"""What `sshd -T -ddd` tells about the files that it reads and the lines in them.
+
+It reads everything twice: once for the globals, then for the Match blocks that fit, whose values come before all
+globals. In each pass the first value wins, and in the second the main file is called "reprocess config" (servconf.c).
+"""
 
 import re
-from typing import Dict, List, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+_REPROCESS = ": config reprocess config "
+
+
+class Include(NamedTuple):
+    """Name a pattern of an Include, and the place of its line."""
+
+    pattern: str
+    file: str
+    line: int
 
 
 def files(trace: str) -> Tuple[str, ...]:
     """Return the files that sshd has read, in their order, each once."""
     found = re.findall(r"^debug2: load_server_config: filename (.+?)\r?$", trace, re.MULTILINE)
     return tuple(dict.fromkeys(found))
+
+
+def includes(trace: str) -> Tuple[Include, ...]:
+    """Return the patterns of the Include lines that sshd has come across."""
+    found = re.findall(r"^debug2: (.+) line (\d+): new include (.+?)\r?$", trace, re.MULTILINE)
+    return tuple(dict.fromkeys(Include(pattern, file, int(line)) for file, line, pattern in found))
+
+
+def globals_pass(trace: str) -> str:
+    """Return the part of a trace in which the globals are read."""
+    return trace.partition(_REPROCESS)[0]
+
+
+def size(trace: str) -> int:
+    """Return how many bytes of configuration sshd has read, as often as a file is included."""
+    found = re.findall(
+        r"^debug2: parse_server_config_depth: config .+ len (\d+)\r?$", globals_pass(trace), re.MULTILINE
+    )
+    return sum(map(int, found))
 
 
 def matches(trace: str) -> Dict[str, bool]:
@@ -33,6 +66,22 @@ def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
     """Return the criteria of a Match line in lower case, each with its patterns; sshd_config(5), Match."""
     words = [word.replace('"', "") for word in re.findall(r'(?:"[^"]*"|[^\s="])+', match)]
     return [(words[i].lower(), tuple(words[i + 1].split(","))) for i in range(0, len(words) - 1, 2)]
+
+
+def winner(keyword: str, trace: str, main: str) -> Optional[str]:
+    """Return the `file:line` whose value for a keyword is in force, None if no line sets it."""
+    in_globals, _, in_matches = trace.partition(_REPROCESS)
+    for lines in (in_matches, in_globals):
+        for line in lines.splitlines():
+            place, setting, rest = line.partition(" setting ")
+            if setting and rest.split(" ")[0].lower() == keyword.lower():
+                return place.partition(": ")[2].replace("reprocess config:", main + ":")
+    return None
+
+
+def is_read(file: str, trace: str) -> bool:
+    """Return whether a line of a file sets something."""
+    return any(re.search(rf": {re.escape(file)}:[0-9]+ setting ", line) for line in trace.splitlines())
 
 
 def complaint(trace: str) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+from checks import TOOLS
 from costs import MODULE, RUNCMD, SUITES, WITH_PACKAGES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import NAMES, TOOLS, module_ratios, others, titles, windows
+from results import NAMES, module_ratios, others, titles, windows
 
 # The same bytes from the same data
 SETTINGS = {"svg.hashsalt": "bench", "svg.fonttype": "path", "font.size": 10}

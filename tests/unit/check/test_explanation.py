@@ -1,6 +1,6 @@
 import pytest
-from ssh_keepalive.explanation import _time, explain, surprises
-from ssh_keepalive.openssh import express
+from ssh_keepalive.check.explanation import _duration, explain, surprises
+from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 PAIR = (
@@ -50,7 +50,7 @@ def test_what_surprises_in_match(entry, policy, expected):
 
 def test_the_versions_in_the_message_are_those_that_double():
     policy = Policy(client_alive_interval=60, client_alive_count_max=3)
-    after = {version: express(policy, version).dropped_after for version in [(9, 1), (9, 2), (9, 4), (9, 5), (10, 6)]}
+    after = {version: translate(policy, version).dropped_after for version in [(9, 1), (9, 2), (9, 4), (9, 5), (10, 6)]}
     assert after == {(9, 1): 240, (9, 2): 480, (9, 4): 480, (9, 5): 240, (10, 6): 240}
 
 
@@ -95,7 +95,7 @@ def test_dead_clients_behind_output_are_named_where_they_are_missed():
     assert told == {(8, 9): False, (9, 2): True, (10, 6): True}
 
 
-def test_what_cannot_be_kept_is_not_explained():
+def test_what_cannot_be_enforced_is_not_explained():
     with pytest.raises(PolicyError, match=r"OpenSSH 8\.4 has no ChannelTimeout"):
         explain(Policy(idle_timeout=900), (8, 4))
 
@@ -104,4 +104,4 @@ def test_what_cannot_be_kept_is_not_explained():
     ("seconds", "text"), [(36, "36s"), (60, "1m"), (90, "1m30s"), (5400, "1h30m"), (86400, "1d"), (90061, "1d1h1m1s")]
 )
 def test_a_time(seconds, text):
-    assert _time(seconds) == text
+    assert _duration(seconds) == text

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft4Validator
-from ssh_keepalive.diagnostics import as_json, as_text, diagnose, dotted, printable
-from ssh_keepalive.document import Place
+from ssh_keepalive.check.diagnostics import as_json, as_text, diagnose, printable
+from ssh_keepalive.check.document import Place
+from ssh_keepalive.check.userdata import Part, Remark
 from ssh_keepalive.openssh import version_of
-from ssh_keepalive.userdata import Part, Remark
+from ssh_keepalive.policy import dotted
 from user_data_files import BAD, FILES, config, mime
 
-SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schema/check.schema.json").read_text())
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "schema/check.schema.json").read_text())
 
 
 def shown(text, line, column, end):
@@ -76,19 +77,6 @@ def test_colours():
     text = as_text("f", diagnose(BAD.encode()), colours=True)
     assert text.startswith("\033[1mf:4:25:\033[0m \033[1;31merror:\033[0m ssh_keepalive.")
     assert text.endswith("\033[1;31m^^^\033[0m\n")
-
-
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        ((), ""),
-        (("ssh_keepalive",), "ssh_keepalive"),
-        (("ssh_keepalive", "match", 0, "user"), "ssh_keepalive.match[0].user"),
-        ((1,), "[1]"),
-    ],
-)
-def test_a_path(path, text):
-    assert dotted(path) == text
 
 
 def test_a_problem_in_a_list_is_placed_where_it_stands(monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 from checks import ONE_BY_ONE, TOOLS
 from costs import MODULE, RUNCMD, STEPS, SUITES, UNCOMPILED, WITH_PACKAGES, WRITE_FILES
 from machine import RELEASES
-from measure import table
+from pages import table
 
 NAMES = {
     MODULE: "this module",

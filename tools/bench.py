@@ -13,11 +13,11 @@ from typing import Any
 from checks import checked
 from costs import boots
 from machine import RELEASES, base, unavailable
-from measure import replaced
+from pages import replaced
 from promises import kept
 from results import module_ratios, page, processes, summary
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[1]
 README, PAGE, DATA = TOP / "README.md", TOP / "docs/bench.md", TOP / "docs/bench.json"
 # What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start
 MOST, MOST_PROCESSES = 8, 5
@@ -40,8 +40,7 @@ def main() -> int:
         parser.error(f"PART is one of {', '.join(PARTS)}")
     reason = unavailable()
     if reason:
-        print(reason, file=sys.stderr)
-        return 1
+        sys.exit(reason)
     for suite in RELEASES:
         base(suite)
     data: dict[str, dict[str, Any]] = json.loads(DATA.read_text()) if DATA.exists() else {}

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from baking import bake
+from clients import measure
 from machine import RELEASES, Machine, MachineError
 from sessions import KINDS, Session
-from test_dead_clients import measure
 
 COUNT = 3  # the articles' ClientAliveCountMax; what they promise is that times the interval
 

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from machine import BACKPORTS, RELEASES, Machine, base, unavailable
+from machine import BACKPORTS, RELEASES, Machine, unavailable
+from pages import replaced, table
 from sessions import KINDS, Outcome, outcomes, ready
 
 ASKED = 60
@@ -87,7 +88,6 @@ def servers() -> list[Server]:
     """Return all servers that can be had here, oldest first."""
     found = []
     for suite, release in {**RELEASES, **BACKPORTS}.items():
-        base(suite)
         with Machine(suite) as machine:
             machine.boot()
             printed = machine.sh("ssh -V 2>&1").stdout
@@ -120,10 +120,6 @@ def when(outcome: Outcome | None) -> str:
     if outcome is None:
         return "-"
     return "lives" if outcome.ended is None else f"{outcome.ended:.1f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def times(results: dict[Server, dict[str, Outcome] | None]) -> list[str]:
@@ -197,15 +193,6 @@ def in_short(outcomes: list[tuple[Server, Outcome]]) -> str:
     return ", ".join(said)
 
 
-def replaced(page: str, text: str, marks: tuple[str, str] = MARKS) -> str:
-    """Return a page with a text between two marks; raise ValueError without them."""
-    before, begin, rest = page.partition(marks[0])
-    _, end, after = rest.partition(marks[1])
-    if not end:
-        raise ValueError(f"there is no line {marks[0].strip()} with a line {marks[1].strip()} after it")
-    return before + begin + text + end + after
-
-
 def _version(text: str) -> Version:
     found = re.search(r"OpenSSH_(\d+)\.(\d+)", text)
     assert found, text
@@ -220,11 +207,10 @@ def main() -> int:
     parser.add_argument("tables", type=Path, help="has the marks between which all tables belong")
     arguments = parser.parse_args()
     for file in (arguments.summary, arguments.tables):
-        replaced(file.read_text(), "")  # before the minutes that it takes
+        replaced(file.read_text(), "", MARKS)  # before the minutes that it takes
     reason = unavailable()
     if reason:
-        print(reason, file=sys.stderr)
-        return 1
+        sys.exit(reason)
     found = servers()
     print("OpenSSH", ", ".join(server.title for server in found), flush=True)
     measured = {}
@@ -233,7 +219,7 @@ def main() -> int:
             measured[configuration] = dict(zip(found, pool.map(partial(measure, configuration), found)))
     for file, text in ((arguments.summary, summary(measured)), (arguments.tables, report(measured))):
         print(text)
-        file.write_text(replaced(file.read_text(), text))
+        file.write_text(replaced(file.read_text(), text, MARKS))
     return 0
 
 

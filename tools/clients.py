@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
+from typing import NamedTuple
 
+from baking import bake
 from machine import Machine, MachineError
 from sessions import NAMED, Session, ssh
 
@@ -58,3 +61,25 @@ class Client(Session):
                 raise MachineError(f"still served after {timeout} s")
             time.sleep(0.05)
         return time.monotonic() - self.last_sign_of_life
+
+
+class Measured(NamedTuple):
+    """What became of two clients of one machine: one was frozen, one idle."""
+
+    dropped_after: float
+    logged: bool
+    idle_one_answers: bool
+
+
+def measure(section: str, suite: str) -> Measured:
+    """Freeze one of two clients of a machine with a section (YAML), and wait for its end."""
+    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n") as machine:
+        bake(machine)
+        machine.boot()
+        machine.wait()
+        with Client(machine) as idle, Client(machine) as frozen:
+            frozen.freeze()
+            dropped_after = frozen.seconds_until_dropped(timeout=600)
+            log = machine.run("journalctl", "-b", "--no-pager").stdout
+            logged = re.findall("Timeout, client not responding from user root", log)
+            return Measured(dropped_after, len(logged) == 1, idle.served() and idle.answers())

@@ -15,7 +15,7 @@ from costs import compile_as_packages_do
 from machine import RELEASES, Machine
 
 SUITE = "trixie"
-SCHEMA = Path(__file__).resolve().parents[2] / "schema/ssh-keepalive.schema.json"
+SCHEMA = Path(__file__).resolve().parents[1] / "schema/ssh-keepalive.schema.json"
 USER_DATA = """\
 #cloud-config
 hostname: web-{0}

@@ -13,12 +13,12 @@ from pathlib import Path
 import yaml
 from baking import DROP_IN, effective
 from clients import Client
-from machine import RELEASES, Machine, base, unavailable
+from machine import RELEASES, Machine, unavailable
 from sessions import KINDS, Session
 
 TIMES = ("unresponsive_timeout", "idle_timeout")
 REPORTED = ("clientaliveinterval", "clientalivecountmax", "channeltimeout", "unusedconnectiontimeout")
-USER_DATA = Path(__file__).resolve().parents[2] / "examples/user-data/minimal.yaml"
+USER_DATA = Path(__file__).resolve().parents[1] / "examples/user-data/minimal.yaml"
 
 
 def title(text: str) -> None:
@@ -35,7 +35,6 @@ def run(suite: str) -> bool:
     user_data = USER_DATA.read_text()
     title(f"{release.name}, cloud-init {release.cloud_init}, OpenSSH {release.openssh}, is given this user-data")
     show(user_data)
-    base(suite)
     with Machine(suite, user_data) as machine:
         command = (str(Path(sys.executable).with_name("ssh-keepalive")), "install", "--root", str(machine.root))
         subprocess.run(command, check=True)
@@ -114,8 +113,7 @@ def main() -> int:
     suites = parser.parse_args().suites
     reason = unavailable()
     if reason:
-        print(reason, file=sys.stderr)
-        return 1
+        sys.exit(reason)
     print("The first run on this machine fetches Debian packages, which takes a minute.", flush=True)
     broken = [suite for suite in suites if not run(suite)]
     return 1 if broken else 0

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The way of a policy into the sshd servers of this machine."""
+
+import contextlib
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .. import openssh, paths, sshd_config, tmout
+from ..openssh import Settings
+from ..policy import KEY, Policy
+from . import audit, files, processes, record, servers, trace, verification
+from .audit import Audit
+from .files import ChangedError, File, Transaction
+from .host import Host
+from .problem import NotReadError, Problem, SshdError, UnansweredError
+from .questions import Questions
+from .restarts import Restarts
+from .verification import Deviation
+
+# The ways to have sshd read a policy, each where the ones before it do not do
+_DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
+# A little less than 256 KiB, comments included
+_MOST_BYTES = 250000
+# How often somebody else may change a file while it is about to be replaced
+_ATTEMPTS = 3
+
+Texts = Dict[File, Optional[str]]
+
+
+class Report(NamedTuple):
+    """Say what was done, and what is in force; `settings` are None for a policy that is off."""
+
+    file: str
+    policy: Policy
+    settings: Optional[Settings]
+    notes: Tuple[str, ...]
+    changed: bool
+    restarted: bool
+    starts_later: bool
+
+    def __str__(self) -> str:
+        does = "off, sshd keeps its other settings"
+        if self.settings:
+            values = ", ".join(f"{keyword} {value}" for keyword, value in self.settings.directives)
+            version = "OpenSSH {}.{}".format(*self.settings.version)
+            does = f"{openssh.promise(self.settings)} ({' on '.join(filter(None, (values, version)))})"
+        file = f"{self.file} {'changed' if self.changed else 'unchanged'}"
+        if self.restarted:
+            file += ", sshd restarted"
+        elif self.changed and self.starts_later:
+            file += ", sshd reads it when it starts"
+        return "; ".join((f"{KEY}: {does}", *self.notes, file))
+
+
+def apply(policy: Policy, host: Host) -> Report:
+    """Have the sshd servers of a machine enforce a policy, and return what is in force.
+
+    Raise PolicyError if this OpenSSH cannot, and SshdError if one of them does not. All files are then as they were,
+    and sshd runs if it did; but what is verified and only waits for a restart that is not ours to decide, stays.
+    """
+    try:
+        return _Run(policy, host).do()
+    except OSError as error:
+        words = ": ".join(map(str, filter(None, (error.filename, error.strerror or type(error).__name__))))
+        raise SshdError(Problem(words)) from error
+
+
+def reapply(host: Host) -> Optional[Report]:
+    """Translate the policy in force for the OpenSSH that is here now, as after an upgrade; None without a policy.
+
+    Raise PolicyError or SshdError if that cannot be done.
+    """
+    file = place(host)
+    text = files.text(file)
+    if text is None:
+        return None
+    policy = sshd_config.read_policy(text)
+    if policy is None:
+        raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
+    return apply(policy, host)
+
+
+def place(host: Host) -> str:
+    """Return the file in which the policy is, or would be if sshd reads drop-ins: the drop-in or the main file."""
+    main = servers.main_file(host)
+    return main if sshd_config.holds_policy(files.text(main) or "") else host.at(paths.DROP_IN)
+
+
+class _Run:
+    """Hold what the steps of one run share."""
+
+    def __init__(self, policy: Policy, host: Host) -> None:
+        self._policy = policy
+        self._host = host
+        self._questions = Questions(host, prepares=True)
+        self._servers = servers.find(host)
+        self._server = servers.primary(self._servers, host)
+        self._transaction = Transaction(host, files.main(self._server.main, host))
+        self._drop_in, self._profile, self._main = self._transaction.files
+        self._settings: Optional[Settings] = None
+        self._audits: List[Audit] = []
+        self._restarts = Restarts(self._transaction, self._questions, host)
+        # What other servers than the machine's own do not do
+        self._problems: List[Problem] = []
+        self._notes: List[str] = []
+
+    def do(self) -> Report:
+        if self._policy.enabled:
+            self._settings = audit.translated(self._policy, self._server, self._questions)
+            ways = self._ways(self._settings)
+        elif os.path.isdir(self._host.at(paths.SSH)):
+            ways = [_DROP_IN]
+        else:
+            return Report(self._drop_in.path, self._policy, None, (), False, False, False)
+        with self._transaction.exclusive():
+            report = self._in_the_first_way_that_is_read(ways)
+        self._note()
+        pending = self._restarts.pending
+        self._problems += [problem for error in pending for problem in error.problems]
+        if self._problems:
+            is_unknown = bool(pending) and all(isinstance(error, UnansweredError) for error in pending)
+            raise (UnansweredError if is_unknown else SshdError)(*self._problems)
+        return report
+
+    def _ways(self, settings: Settings) -> List[str]:
+        is_ours_to_change = self._server.main == self._host.at(paths.MAIN)
+        if not openssh.has(settings.version, "reads-drop-ins"):
+            if not is_ours_to_change:
+                version = "OpenSSH {}.{}".format(*settings.version)
+                raise SshdError(Problem(f"{version} reads no drop-ins, and {self._server.main} is not ours to change"))
+            return [_IN_MAIN]
+        ways = [] if sshd_config.holds_policy(files.text(self._main.path) or "") else [_DROP_IN]
+        return ways + ([_INCLUDED, _IN_MAIN] if is_ours_to_change else []) or [_DROP_IN]
+
+    def _in_the_first_way_that_is_read(self, ways: Sequence[str]) -> Report:
+        attempt = 1
+        for way in ways:
+            while True:
+                try:
+                    return self._go(way)
+                except NotReadError:
+                    if way == ways[-1]:
+                        raise
+                    break
+                except ChangedError:
+                    if attempt == _ATTEMPTS:
+                        raise
+                    attempt += 1
+                finally:
+                    self._transaction.tidy()
+                    self._questions.forget_host_key()
+        raise AssertionError("there is always a way")
+
+    def _go(self, way: str) -> Report:
+        main = files.text(self._server.main) or ""
+        texts = self._texts(way, main)
+        with self._transaction.staged(texts):
+            if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
+                self._verify_candidate(self._settings, way == _IN_MAIN, main)
+            self._put_in_force(texts, main, way == _IN_MAIN)
+        file = self._server.main if way == _IN_MAIN else self._drop_in.path
+        notes = tuple(self._notes + self._restarts.notes)
+        runs = any(server.listener for server in self._servers)
+        return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
+
+    def _texts(self, way: str, main: str) -> Texts:
+        """Return what is to be written; what is there already is left out."""
+        settings = self._settings
+        texts: Texts = {self._drop_in: None, self._profile: None}
+        if settings is None:
+            if sshd_config.without_block(main) != main:
+                texts[self._main] = sshd_config.without_block(main)
+        else:
+            if way != _IN_MAIN:
+                texts[self._drop_in] = sshd_config.render(settings)
+            if settings.tmout:
+                texts[self._profile] = tmout.render(settings.tmout)
+            if way == _INCLUDED:
+                texts[self._main] = sshd_config.with_include(main, self._drop_in.path)
+            elif way == _IN_MAIN:
+                texts[self._main] = sshd_config.with_block(main, settings)
+        unfinished = self._transaction.unfinished
+        return {file: text for file, text in texts.items() if unfinished or not files.stands(file, text)}
+
+    def _verify_candidate(self, settings: Settings, in_main: bool, main: str) -> None:
+        """Verify a staged text as part of the whole configuration, but for what our own old text says there."""
+        candidate = self._main.temporary("new")
+        above = 0
+        if not in_main:
+            # A copy of the main file, since an Include of it would be a level deeper.
+            text = f"Include {self._drop_in.temporary('new')}\n{sshd_config.without_block(main)}"
+            candidate = self._transaction.write_aside(self._drop_in, "main", text)
+            above = 1
+        try:
+            found = audit.audit(self._server, settings, self._questions, self._host, candidate)
+            old = self._drop_in.path
+            deviations = [one for one in found.deviations if (one.set_by or "").rpartition(":")[0] != old]
+            self._raise_for(found, deviations, in_main, above)
+        except NotReadError:
+            raise
+        except SshdError as error:
+            # What is refused may be what stands in our place now (cut off, a dangling link): its end is to show.
+            if in_main or self._drop_in.path not in str(error):
+                raise
+
+    def _raise_for(self, found: Audit, deviations: Sequence[Deviation], in_main: bool, above: int = 0) -> None:
+        """Raise NotReadError if deviations show that our lines are not read, else SshdError if there are any."""
+        if not deviations:
+            return
+        ours = (self._drop_in.path, self._drop_in.temporary("new"))
+        unread = not any(found.reads(file) for file in ours)
+        # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
+        skipped = any((one.set_by or "").rpartition(":")[0] in ours for one in deviations)
+        if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
+            problem = self._not_read()
+            messages = [f"{one.message}: {problem.message}" for one in deviations]
+            raise NotReadError(*(problem._replace(message=message) for message in messages))
+        shown = [one._replace(set_by=self._as_it_was(one.set_by, found.main, above)) for one in deviations]
+        raise SshdError(*(verification.problem(one, self._server) for one in shown))
+
+    def _as_it_was(self, place: Optional[str], main: str, above: int) -> Optional[str]:
+        """Return a line of a candidate, or of a main file with our block, as it is without those."""
+        file, _, line = (place or "").rpartition(":")
+        if file not in (main, self._server.main, self._main.path):
+            return place
+        before = above or sshd_config.lines_before(files.text(file) or "")
+        return f"{self._server.main}:{int(line) - before}"
+
+    def _not_read(self) -> Problem:
+        message = f"{self._server.main} does not read {self._drop_in.path}"
+        return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
+
+    def _put_in_force(self, texts: Texts, main: str, in_main: bool) -> None:
+        """Replace files with staged texts, verify them and restart the servers that must read them, or undo it all."""
+        try:
+            with contextlib.ExitStack() as stack:
+                for file, text in texts.items():
+                    before = main if file == self._main else None
+                    stack.enter_context(self._transaction.replaced(file, text, before))
+                if texts:
+                    self._find_again()
+                self._verify(in_main)
+                is_changed = bool(set(texts) - {self._profile}) or self._transaction.unfinished
+                for found in self._audits:
+                    self._restarts.bring_into_force(found, is_changed)
+        except BaseException as error:
+            if not self._restarts.done:
+                raise
+            states = self._restarts.undo()
+            if not isinstance(error, SshdError):
+                raise
+            raise SshdError(Problem(f"{error}; the old configuration is back, sshd is {states}")) from error
+
+    def _find_again(self) -> None:
+        """Find the servers as they are now: one that starts from here on reads the new text by itself."""
+        if any(server.listener for server in self._servers) or processes.is_any(self._host):
+            self._servers = servers.find(self._host)
+            self._server = servers.primary(self._servers, self._host)
+
+    def _verify(self, in_main: bool) -> None:
+        """Verify what the files say now for each server; raise SshdError if the main one does not enforce it."""
+        self._audits, self._problems, self._notes = [], [], []
+        if not self._settings and not any(server.listener for server in self._servers):
+            return
+        found = audit.audit(self._server, self._settings, self._questions, self._host)
+        if self._settings:
+            self._judge(found, self._settings, in_main)
+        self._audits.append(found)
+        for server in self._servers:
+            if server is self._server:
+                continue
+            same = next((one for one in self._audits if record.key(one.server) == record.key(server)), None)
+            if same:
+                self._audits.append(same._replace(server=server))
+                continue
+            try:
+                other = audit.audit(server, self._settings, self._questions, self._host)
+            except SshdError as error:
+                self._problems += error.problems
+                continue
+            self._problems += _problems_of_another(other, self._drop_in.path)
+            if other.reads(self._drop_in.path):
+                self._audits.append(other)
+
+    def _judge(self, found: Audit, settings: Settings, in_main: bool) -> None:
+        """Raise SshdError if the machine's own server does not enforce the policy."""
+        size = trace.size(found.reply.trace)
+        if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
+            message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
+            raise SshdError(Problem(message, "shorten it"))
+        exceptions = [one for one in found.for_root if one.is_for("root")]
+        others = [one for one in found.for_root if one not in exceptions]
+        self._raise_for(found, (*found.deviations, *others), in_main)
+        self._notes += [verification.problem(one, self._server).message for one in exceptions]
+        self._notes += found.notes
+        if found.notes and found.reply.about and not in_main:
+            # Nobody could be asked about, but the lines are read.
+            read = trace.matches(found.reply.trace)
+            if any(sshd_config.criterion(entry) not in read for entry, _ in settings.blocks):
+                raise NotReadError(self._not_read())
+
+    def _note(self) -> None:
+        if self._settings:
+            if self._restarts.done:
+                self._servers = servers.find(self._host)
+            audit.note(self._audits, self._servers, self._restarts.done, self._host)
+        else:
+            record.forget(self._host)
+
+
+def _problems_of_another(found: Audit, drop_in: str) -> List[Problem]:
+    """Return why another server than the machine's own does not enforce the policy."""
+    deviations = (*found.deviations, *(one for one in found.for_root if not one.is_for("root")))
+    if deviations and not found.reads(drop_in):
+        message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
+        remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
+        return [Problem(message, remedy)]
+    return [verification.problem(one, found.server) for one in deviations]

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""An audit of a server: what it does with nobody in particular, with root, and with one of each match entry."""
+
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .. import openssh, paths
+from ..openssh import NOBODY, Connection, Settings
+from ..policy import Policy
+from . import connections, record, trace, verification
+from .host import Host
+from .questions import Questions, Reply
+from .servers import Server
+from .verification import Deviation
+
+
+class Audit(NamedTuple):
+    """Hold what a server was asked, and where it deviates from what is expected of it.
+
+    `main` is the file that it reads first, `like` is nobody, who connects to an address of the server's, `reply` is
+    about that one, and `fitted` tells of each Match line whether it fits anybody who was asked about. `notes` name the
+    match entries of which nobody is known.
+    """
+
+    server: Server
+    settings: Optional[Settings]
+    main: str
+    like: Connection
+    reply: Reply
+    fitted: Dict[str, bool]
+    deviations: Tuple[Deviation, ...] = ()
+    for_root: Tuple[Deviation, ...] = ()
+    notes: Tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> record.Inputs:
+        """Return what the server reads, as it is now."""
+        folders = {os.path.dirname(include.pattern) for include in trace.includes(self.reply.trace)}
+        return record.identify(trace.files(self.reply.trace), sorted(folders))
+
+    @property
+    def pid_file(self) -> str:
+        """Return where the server writes its process number, "none" for nowhere."""
+        return next(iter(verification.reported(self.reply.values).get("pidfile", ())), "none")
+
+    def reads(self, file: str) -> bool:
+        """Return whether a line of a file sets something."""
+        return trace.is_read(file, self.reply.trace)
+
+    def reading(self, noted: Optional[record.Record], host: Host) -> record.Reading:
+        """Return what the server has read."""
+        return record.reading(self.server, self.inputs, noted, self.pid_file, host)
+
+
+def translated(policy: Policy, server: Server, questions: Questions) -> Settings:
+    """Return the settings that enforce a policy on a server; raise PolicyError if it cannot."""
+    version = questions.version(server)
+    channel_timeout = None
+    if policy.idle_timeout is not None and not openssh.has(version, "channel-timeout"):
+        channel_timeout = questions.knows_channel_timeout(server)
+    return openssh.translate(policy, version, channel_timeout)
+
+
+def audit(
+    server: Server, settings: Optional[Settings], questions: Questions, host: Host, candidate: Optional[str] = None
+) -> Audit:
+    """Ask a server about everybody, with its own main file or a candidate for it; without settings about nobody alone.
+
+    Root is not asked about with a candidate. Raise SshdError if it refuses its configuration or does not answer.
+    """
+    like = NOBODY
+    reply = questions.ask(server, like, candidate)
+    if settings and not candidate:
+        like = connections.nobody(verification.reported(reply.values))
+        if like != NOBODY:
+            reply = questions.ask(server, like)
+    main = next(iter(trace.files(reply.trace)), candidate or server.main)
+    fitted = trace.matches(reply.trace)
+    found = Audit(server, settings, main, like, reply, fitted)
+    if settings is None:
+        return found
+    deviations = deviating(found, like, reply, host)
+    if not reply.about:
+        note = "no match entry is verified, since a name service here does not answer"
+        return found._replace(deviations=tuple(deviations), notes=(note,) if settings.blocks else ())
+    for_root: Tuple[Deviation, ...] = ()
+    chosen = connections.of_entries(settings, like, host)
+    root = None if candidate else connections.root(like, settings, host)
+    for one in filter(None, (root, *chosen.connections)):
+        about = questions.ask(server, one, candidate)
+        for match, fits in trace.matches(about.trace).items():
+            fitted[match] = fitted.get(match, False) or fits
+        if one is root:
+            for_root = deviating(found, one, about, host)
+        else:
+            deviations += deviating(found, one, about, host)
+    known = {one.key: one for one in reversed(deviations)}
+    return found._replace(
+        deviations=tuple(one for one in deviations if known[one.key] is one),
+        for_root=tuple(one for one in for_root if one.key not in known),
+        notes=chosen.notes,
+    )
+
+
+def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
+    """Note which of the servers that are there now have read what was verified, for status and the next run.
+
+    Those that were restarted have read it; of the others only those are noted anew of which that is known.
+    """
+    old = record.load(host)
+    names = {server.service for server in restarted}
+    entries: List[record.Entry] = []
+    for server in now:
+        key = record.key(server)
+        found = next((one for one in audits if record.key(one.server) == key), None)
+        if found is None or found.settings is None or found.deviations:
+            continue
+        entry = record.Entry(key, found.inputs, found.settings.policy.section(), None)
+        if server.listener:
+            entry = entry._replace(generation=record.generation(server.listener))
+            if server.service not in names and not found._replace(server=server).reading(old, host).is_current:
+                entries += [one for one in (old.entries if old else ()) if one.server == key]
+                continue
+        entries.append(entry)
+    record.save(entries, host)
+
+
+def deviating(found: Audit, one: Connection, reply: Reply, host: Host) -> Tuple[Deviation, ...]:
+    """Return where a reply about a connection deviates."""
+    if found.settings is None:
+        return ()
+    ours = (host.at(paths.DROP_IN),)
+    return tuple(verification.deviations(found.server, found.settings, one, reply, found.main, ours))

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The files that a policy is written to: staged, replaced and put back, by one run at a time."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import stat
+import time
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from .. import paths, sshd_config
+from . import record
+from .host import Host
+from .problem import Problem, SshdError
+
+LOG = logging.getLogger(__name__)
+
+_PURPOSES = ("new", "key", "key.pub", "old", "main")
+
+
+class ChangedError(SshdError):
+    """Say that somebody else has changed a file while it was about to be replaced."""
+
+
+class File(NamedTuple):
+    """Hold a file's path, the mode that it is to have (None: as it is), and where what nobody reads is beside it.
+
+    All that is aside is a dot file of the same file system.
+    """
+
+    path: str
+    mode: Optional[int]
+    aside: str
+
+    def temporary(self, purpose: str) -> str:
+        """Return the name of a file beside this one."""
+        return f"{self.aside}.{purpose}"
+
+
+def drop_in(host: Host) -> File:
+    """Return the drop-in; others' are root's alone as well."""
+    return File(host.at(paths.DROP_IN), 0o600, host.at(f"{paths.DROP_IN_FOLDER}/.{paths.DROP_IN_NAME}"))
+
+
+def profile(host: Host) -> File:
+    """Return the profile, which every shell reads."""
+    folder, name = os.path.split(paths.PROFILE)
+    return File(host.at(paths.PROFILE), 0o644, host.at(f"{folder}/.{name}"))
+
+
+def main(path: str, host: Host) -> File:
+    """Return a main file, which stays what and whose it is; a link to it stays one."""
+    real = os.path.realpath(path)
+    # Nothing of ours may look like another's, and the vendor's folder may be read-only.
+    folder = host.at(paths.SSH) if path == host.at(paths.VENDOR_MAIN) else os.path.dirname(real)
+    return File(real, None, f"{folder}/.{paths.DROP_IN_NAME}.main")
+
+
+def key_for_asking(host: Host) -> str:
+    """Return where a host key is made that only questions use."""
+    return main(host.at(paths.MAIN), host).temporary("key")
+
+
+def text(path: str) -> Optional[str]:
+    """Return the text of a file, to the byte; None without one. Raise SshdError if it is no file to be read."""
+    try:
+        # A pipe must not have us wait for somebody who writes.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise SshdError(Problem(f"{path}: is no regular file", "move it away"))
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def stands(file: File, content: Optional[str]) -> bool:
+    """Return whether a file has a text already (None: there is no such file), and is as it would be written."""
+    now = text(file.path)
+    if file.mode is None:
+        return now == content
+    # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
+    if os.path.islink(file.path):
+        return False
+    if content is None or now is None:
+        return now == content
+    status = os.stat(file.path)
+    owners = (status.st_uid, status.st_gid)
+    return (
+        sshd_config.is_same(now, content)
+        and stat.S_IMODE(status.st_mode) == file.mode
+        and owners == (os.geteuid(), os.getegid())
+    )
+
+
+class Transaction:
+    """Write the files of one run; `unfinished` says that an earlier run was killed, and may have left what it wrote."""
+
+    def __init__(self, host: Host, main_file: File) -> None:
+        self._host = host
+        self.files = (drop_in(host), profile(host), main_file)
+        self.unfinished = False
+        # What of others' this run touches, as it was before
+        self.before = record.Inputs({}, {})
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other runs out; take away what this one leaves beside the files, and what a killed one has left."""
+        lock_file = self._host.at(paths.LOCK)
+        # Not a folder of sshd's: who can read it could lock it, and this is root's alone.
+        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            self._wait_for(lock, lock_file)
+            before = self._folder()
+            folders = [self._host.at(paths.DROP_IN_FOLDER)]
+            self.before = record.identify([self.files[2].path], folders)
+            self.unfinished = self.tidy()
+            try:
+                yield
+            finally:
+                # Nobody reads what cannot be taken away, and the next run tries again.
+                with contextlib.suppress(OSError):
+                    self.tidy()
+                    after = self._folder()
+                    if before and after and not self.unfinished and before[0] == after[0]:
+                        # By a later time one knows that others have taken files away.
+                        os.utime(self._host.at(paths.DROP_IN_FOLDER), ns=before[1])
+        finally:
+            # It is closed whatever this says, and what was done is done.
+            with contextlib.suppress(OSError):
+                os.close(lock)
+
+    def _wait_for(self, lock: int, lock_file: str) -> None:
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._host.seconds_left <= 0:
+                    raise SshdError(Problem(f"another run holds {lock_file} for too long")) from None
+                time.sleep(0.1)
+
+    def _folder(self) -> Optional[Tuple[List[str], Tuple[int, int]]]:
+        """Return the names in the folder of drop-ins and its times, None without one."""
+        folder = self._host.at(paths.DROP_IN_FOLDER)
+        if not os.path.isdir(folder):
+            return None
+        status = os.stat(folder)
+        return sorted(os.listdir(folder)), (status.st_atime_ns, status.st_mtime_ns)
+
+    def tidy(self) -> bool:
+        """Take away what was written aside, and return whether there was anything."""
+        found = False
+        for file in self.files:
+            for purpose in _PURPOSES:
+                aside = file.temporary(purpose)
+                # Looked for first: what is read-only refuses to have nothing taken away.
+                if os.path.lexists(aside):
+                    os.unlink(aside)
+                    found = True
+        return found
+
+    @contextlib.contextmanager
+    def staged(self, texts: Mapping[File, Optional[str]]) -> Iterator[None]:
+        """Write the texts of files aside; a folder of drop-ins that is made for that goes again if the body fails."""
+        folder = self._host.at(paths.DROP_IN_FOLDER)
+        make_folder = texts.get(self.files[0]) is not None and not os.path.isdir(folder)
+        if make_folder:
+            if os.path.islink(folder):
+                message = f"{folder} is a link to {os.readlink(folder)}, which is not there"
+                raise SshdError(Problem(message, f"make that folder, or rm {folder}"))
+            os.makedirs(folder, 0o755)
+            os.chmod(folder, 0o755)
+            label(folder, self._host)
+        try:
+            for file, content in texts.items():
+                if content is not None:
+                    if not os.path.isdir(os.path.dirname(file.aside)):
+                        folder = os.path.dirname(file.aside)
+                        raise SshdError(Problem(f"{folder} is not there", f"mkdir {folder}"))
+                    self.write_aside(file, "new", content)
+            yield
+        except BaseException:
+            if make_folder:
+                with contextlib.suppress(OSError):
+                    self.tidy()
+                    os.rmdir(folder)
+            raise
+
+    def write_aside(self, file: File, purpose: str, content: str) -> str:
+        """Write a text beside a file, to the disk, and return where."""
+        path = file.temporary(purpose)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                if file.mode is None:
+                    status = os.stat(file.path)
+                    os.fchown(descriptor, status.st_uid, status.st_gid)
+                    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+                else:
+                    os.fchmod(descriptor, file.mode)
+                stream.write(content)
+                stream.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            # Of a full disk nobody says where it is.
+            raise OSError(error.errno, error.strerror, error.filename or path) from error
+        return path
+
+    @contextlib.contextmanager
+    def replaced(self, file: File, content: Optional[str], before: Optional[str]) -> Iterator[None]:
+        """Put a staged text (None: nothing) in a file's place; put the old one back if the body fails.
+
+        Both are one step: whoever looks, and whenever we are killed, finds the old text or the new one, whole. What
+        somebody else has written there since it was as `before` stays: raise ChangedError.
+        """
+        old = file.temporary("old") if os.path.lexists(file.path) else None
+        if old:
+            # A second name for the old file needs no space on the disk, and comes back whole by a rename.
+            os.link(file.path, old, follow_symlinks=False)
+        try:
+            if file.mode is None and text(file.path) != before:
+                raise ChangedError(Problem(f"{file.path} was changed during this run", "try again"))
+            if content is not None:
+                try:
+                    os.rename(file.temporary("new"), file.path)
+                except OSError as error:
+                    if error.errno != errno.EBUSY:
+                        raise
+                    message = f"{file.path} is a mount of its own and cannot be replaced"
+                    remedy = f"put 'Include {paths.DROP_IN}' on its first line where it comes from"
+                    raise SshdError(Problem(message, remedy)) from error
+                self._sync_folder(file)
+                label(file.path, self._host)
+            elif old:
+                os.unlink(file.path)
+                self._sync_folder(file)
+            yield
+        except ChangedError:
+            raise
+        except BaseException:
+            self._put_back(file, old, content)
+            raise
+
+    def _put_back(self, file: File, old: Optional[str], content: Optional[str]) -> None:
+        theirs = None
+        if file.mode is None and old:
+            # What cannot be looked at cannot be kept.
+            with contextlib.suppress(OSError, SshdError):
+                now = text(file.path)
+                theirs = now if now not in (content, text(old)) else None
+        if theirs is not None:
+            # Somebody has changed the file since: that stays, ours is taken out.
+            self.write_aside(file, "new", sshd_config.without_block(theirs))
+            os.rename(file.temporary("new"), file.path)
+        elif old:
+            os.rename(old, file.path)
+        elif content is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file.path)
+        self._sync_folder(file)
+
+    def _sync_folder(self, file: File) -> None:
+        descriptor = os.open(os.path.dirname(file.path), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def label(path: str, host: Host) -> None:
+    """Give a file the SELinux context that it has by its name; a new one has its folder's."""
+    if host.program("restorecon"):
+        answer = host.run("restorecon", path)
+        if answer.code != 0:
+            LOG.warning("restorecon %s: %s", path, answer.last_words())

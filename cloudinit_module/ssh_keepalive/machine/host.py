@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""This machine: where its files are, and its programs, which are run within a time budget."""
+
+import logging
+import os
+import shutil
+import time
+from typing import Optional, Tuple
+
+from . import command
+from .command import Answer
+from .problem import Problem, SshdError
+
+LOG = logging.getLogger(__name__)
+
+_COMMAND_SECONDS = 10.0
+# What all commands together may take, and what is kept of it for the way back.
+TOTAL_SECONDS = 40.0
+WAY_BACK_SECONDS = 15.0
+# How long a restarted sshd is waited for: at a boot, and by somebody who looks on
+_BOOT_PATIENCE, _PATIENCE = 15.0, 60.0
+
+
+class Host:
+    """Know one machine: `services` are the names under which sshd may be started, `root` is for tests.
+
+    `attended` says that a person looks on: what nobody asked a person about, an unattended run leaves alone.
+    """
+
+    def __init__(
+        self,
+        services: Tuple[str, ...] = ("ssh", "sshd"),
+        attended: bool = False,
+        root: str = "",
+        path: str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
+    ) -> None:
+        self.services = services
+        self.attended = attended
+        self.patience = _PATIENCE if attended else _BOOT_PATIENCE
+        self._root = root
+        self._path = path
+        self._end = time.monotonic() + TOTAL_SECONDS
+        self._reserve = WAY_BACK_SECONDS
+
+    def at(self, path: str) -> str:
+        """Return where a path of the machine is."""
+        return self._root + path
+
+    @property
+    def runs_systemd(self) -> bool:
+        """Return whether systemd is the init system; sd_booted(3)."""
+        return os.path.isdir(self.at("/run/systemd/system"))
+
+    def program(self, name: str) -> Optional[str]:
+        """Return the absolute path of a program, None if it is not here; sshd wants to be called by that."""
+        return shutil.which(name, path=self._path)
+
+    @property
+    def seconds_left(self) -> float:
+        """Return what is left of the time for all commands, but for what the way back may take."""
+        return self._end - self._reserve - time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        """Have the time for all commands go on for somewhat longer, for what is waited for with a limit of its own."""
+        self._end += seconds
+
+    def spend_reserve(self) -> None:
+        """Let the commands of the way back take what was kept for them."""
+        self._reserve = 0.0
+
+    def run(self, name: str, *arguments: str, seconds: float = _COMMAND_SECONDS) -> Answer:
+        """Run a program and return what it says; raise SshdError if it is missing or takes longer than that."""
+        program = self.program(name)
+        if program is None:
+            raise SshdError(Problem(f"{name} is not on this machine (looked in {self._path})"))
+        shown = " ".join((name, *arguments))
+        seconds = min(seconds, self.seconds_left)
+        if seconds <= 0:
+            raise SshdError(Problem(f"no time left for {shown}, the commands before took too long"))
+        began = time.monotonic()
+        try:
+            answer = command.run((program, *arguments), seconds, {"PATH": self._path, "LC_ALL": "C", "TZ": "UTC"})
+        except command.CommandError as error:
+            raise SlowError(Problem(f"{shown} {error}")) from None
+        LOG.debug("%s: exit %d after %.0f ms", shown, answer.code, 1000 * (time.monotonic() - began))
+        return answer
+
+
+class SlowError(SshdError):
+    """Say which program did not answer in time, or said too much."""

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""What each server does and has read, against a policy, and why."""
+
+from typing import Dict, Iterator, List, Optional, Sequence
+
+from .. import openssh, paths, sshd_config
+from ..openssh import Settings
+from ..policy import PolicyError
+from . import connections, files, match_lines, record, servers, trace, verification
+from .apply import place
+from .audit import Audit, audit, deviating, translated
+from .host import Host, SlowError
+from .problem import Problem, SshdError, UnansweredError
+from .questions import Questions
+from .servers import Server
+from .state import ServerState
+from .verification import Deviation
+
+_REAPPLY = "ssh-keepalive reapply"
+
+
+class Findings:
+    """Gather what was found of the servers, one after the other; `changed` is when a file that one reads last did."""
+
+    def __init__(self) -> None:
+        self.problems: List[Problem] = []
+        self.unknowns: List[Problem] = []
+        self.notes: List[str] = []
+        self.deviations: List[Deviation] = []
+        self.servers: List[ServerState] = []
+        self.changed = 0.0
+
+
+def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Questions, host: Host) -> Findings:
+    """Return what is found of servers, for which a text was written to enforce settings on the machine's own."""
+    findings = Findings()
+    noted = record.load(host)
+    audits: Dict[str, Optional[Audit]] = {}
+    for server in known:
+        key = record.key(server)
+        if key not in audits:
+            audits[key] = _audited(server, settings, questions, host, findings)
+            if audits[key]:
+                _explain(audits[key], text, questions, host, findings)  # type: ignore[arg-type]
+        found = audits[key]
+        if found is None:
+            findings.servers.append(_server_state(server, record.Reading(None)))
+        else:
+            _look_at_reading(found._replace(server=server), noted, host, findings)
+        _look_at_unit(server, findings)
+    return findings
+
+
+def _audited(
+    server: Server, settings: Settings, questions: Questions, host: Host, findings: Findings
+) -> Optional[Audit]:
+    """Return the audit of a server, None where it could not be asked, after noting why."""
+    try:
+        if questions.version(server) != settings.version:
+            settings = translated(settings.policy, server, questions)
+        found = audit(server, settings, questions, host)
+    except UnansweredError as error:
+        findings.unknowns += error.problems
+    except SlowError as error:
+        findings.unknowns.append(Problem(str(error), "have sshd answer"))
+    except (SshdError, PolicyError) as error:
+        findings.problems.append(Problem(str(error), "correct that until sshd -t is silent"))
+    else:
+        if found.reply.about:
+            return found
+        message = "a name service here does not answer, so that no Match could be asked about"
+        findings.unknowns.append(Problem(message, "have it answer, and ask again"))
+        return found
+    return None
+
+
+def _look_at_unit(server: Server, findings: Findings) -> None:
+    unit = server.unit
+    if unit and unit.state == "failed" and not server.listener:
+        remedy = f"systemctl status {unit.name} says why, then systemctl restart {unit.name}"
+        findings.problems.append(Problem(f"{unit.name} has failed ({unit.result}), it serves nobody", remedy))
+
+
+def _explain(found: Audit, text: str, questions: Questions, host: Host, findings: Findings) -> None:
+    """Say what deviations mean, with what is in the file of the policy against what would be written there."""
+    deviations = [*found.deviations, *found.for_root]
+    if found.reply.about:
+        try:
+            deviations += _for_others_lines(found, questions, host, findings)
+        except SlowError as error:
+            findings.unknowns.append(Problem(f"not everything was asked: {error}", "ask again"))
+        except SshdError as error:
+            findings.problems.append(Problem(str(error), "correct that until sshd -t is silent"))
+    findings.notes += [note for note in found.notes if note not in findings.notes]
+    findings.deviations += deviations
+    flaw = _flaw(text, found, host)
+    # What the drop-in sets itself, or would.
+    own = [one for one in deviations if _is_own(one.set_by, text, host)]
+    problems = [verification.problem(one, found.server) for one in deviations if one not in own]
+    if own:
+        problems[:0] = [_explained_by(flaw, one, found, host) for one in own]
+    elif flaw and problems:
+        problems.insert(0, Problem(flaw, _REAPPLY))
+    elif flaw and flaw not in " ".join(findings.notes):
+        findings.notes.append(f"{flaw}, but sshd has the expected values")
+    findings.problems += [one for one in problems if one not in findings.problems]
+
+
+def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: Findings) -> Iterator[Deviation]:
+    """Yield the deviations for one of each Match line of somebody else's that may set what the policy sets."""
+    settings = found.settings
+    if settings is None:
+        return
+    own = {sshd_config.criterion(entry) for entry, _ in settings.blocks}
+    texts = [files.text(file) or "" for file in trace.files(found.reply.trace)]
+    blocks = (settings.directives, *(directives for _, directives in settings.blocks))
+    setting = match_lines.that_set(texts, {keyword for directives in blocks for keyword, _ in directives})
+    seen = match_lines.all_of(texts)
+    known = {one.key for one in (*found.deviations, *found.for_root)}
+    for match in [match for match, fits in found.fitted.items() if not fits and match not in own]:
+        name = match_lines.normalized(match)
+        if name in seen and name not in setting:
+            continue
+        one = connections.of_line(match, found.like, host)
+        reply = questions.ask(found.server, one) if one else None
+        if one is None or reply is None or not trace.matches(reply.trace).get(match):
+            message = f"what Match {match} changes is not known, since nobody is known whom it fits"
+            findings.unknowns.append(Problem(message, "look at what that Match sets"))
+            continue
+        for deviation in deviating(found, one, reply, host):
+            if deviation.key not in known:
+                known.add(deviation.key)
+                yield deviation._replace(connections=f" for Match {match}")
+
+
+def _is_own(set_by: Optional[str], text: str, host: Host) -> bool:
+    if set_by is None:
+        return True
+    file, _, line = set_by.rpartition(":")
+    return file == place(host) and (file == host.at(paths.DROP_IN) or int(line) <= sshd_config.lines_before(text))
+
+
+def _flaw(text: str, found: Audit, host: Host) -> str:
+    """Return what is wrong with the text of the drop-in or of the main file with our blocks, "" for nothing."""
+    file, settings = place(host), found.settings
+    if settings is None:
+        return ""
+
+    def written(expected: Settings) -> str:
+        in_main = file != host.at(paths.DROP_IN)
+        return sshd_config.with_block(text, expected) if in_main else sshd_config.render(expected)
+
+    if sshd_config.is_same(text, written(settings)):
+        return ""
+    if any(sshd_config.is_same(text, written(other)) for other in openssh.variants(settings.policy)):
+        return f"{file} is written for another OpenSSH"
+    return f"{file} was changed by hand"
+
+
+def _explained_by(flaw: str, deviation: Deviation, found: Audit, host: Host) -> Problem:
+    """Return why a value is not the one that the drop-in is to set."""
+    if deviation.reported is None:
+        return verification.problem(deviation, found.server)
+    if flaw:
+        return Problem(f"{deviation.message}: {flaw}", _REAPPLY)
+    drop_in = host.at(paths.DROP_IN)
+    remedy, whose = _REAPPLY, ""
+    if found.main != host.at(paths.MAIN):
+        # Not ours to change
+        remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
+    if found.main != servers.main_file(host):
+        whose = f" of {found.server.name}"
+    return Problem(f"{deviation.message}{whose}: {found.main} does not read {drop_in}", remedy)
+
+
+def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, findings: Findings) -> None:
+    """Say what a server has read, which need not be what is in its files now."""
+    server = found.server
+    reading = found.reading(noted, host)
+    if server.listener and server.listener.program is None:
+        reading = record.Reading(None, (f"{server.program} (replaced since it was started)",))
+    findings.changed = max(findings.changed, *(one[2] / 1e9 for one in found.inputs.files.values()), 0.0)
+    findings.servers.append(_server_state(server, reading))
+    if reading.is_current or found.settings is None:
+        return
+    changed = ", ".join(reading.changed)
+    remedy = f"{server.restart_command}, open sessions survive"
+    if not reading.is_noted:
+        message = f"whether {server.name} has read {changed} as it is now is not known"
+        findings.unknowns.append(Problem(message, remedy))
+    elif reading.policy != found.settings.policy.section():
+        findings.problems.append(Problem(f"{server.name} has not read {changed} since it changed", remedy))
+    else:
+        findings.notes.append(f"{server.name} has not read {changed} since it changed, its next start reads it")
+
+
+def _server_state(server: Server, reading: record.Reading) -> ServerState:
+    listener, unit = server.listener, server.unit
+    return ServerState(
+        server.name,
+        server.program,
+        server.main,
+        unit.name if unit else None,
+        listener.pid if listener else None,
+        tuple(f"{address}:{port}" for address, port in listener.addresses) if listener else (),
+        reading.is_current,
+        reading.changed,
+    )

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""Lists of patterns as sshd reads them; ssh_config(5), PATTERNS."""
+
+import ipaddress
+import re
+from typing import Iterator, Optional, Sequence, Union
+
+Patterns = Sequence[str]
+
+
+def fits(value: str, patterns: Patterns) -> bool:
+    """Return whether a value fits one of the patterns, and none that is negated."""
+    return any(_is_like(value, one) for one in patterns if not one.startswith("!")) and not is_excluded(value, patterns)
+
+
+def is_excluded(value: str, patterns: Patterns) -> bool:
+    """Return whether a value fits a pattern that is negated."""
+    return any(_is_like(value, one[1:]) for one in patterns if one.startswith("!"))
+
+
+def _is_like(value: str, pattern: str) -> bool:
+    return bool(re.match(_expression(pattern) + r"\Z", value, re.DOTALL))
+
+
+def _expression(pattern: str) -> str:
+    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern)
+
+
+def example(patterns: Patterns) -> Optional[str]:
+    """Return a value that fits a list of patterns, None if none is found."""
+    candidates = (
+        one.replace("*", star).replace("?", "x")
+        for one in patterns
+        if not one.startswith("!")
+        for star in ("", "x", "1")
+    )
+    return next((one for one in candidates if one and fits(one, patterns)), None)
+
+
+def fits_address(address: str, patterns: Patterns) -> bool:
+    """Return whether an address fits one of the patterns or networks, and none that is negated."""
+    positive = any(_is_in(address, one) for one in patterns if not one.startswith("!"))
+    return positive and not any(_is_in(address, one[1:]) for one in patterns if one.startswith("!"))
+
+
+def _is_in(address: str, pattern: str) -> bool:
+    network = _network(pattern)
+    return ipaddress.ip_address(address) in network if network else _is_like(address, pattern)
+
+
+def _network(pattern: str) -> Optional[Union[ipaddress.IPv4Network, ipaddress.IPv6Network]]:
+    try:
+        return ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        return None
+
+
+def example_address(patterns: Patterns) -> Optional[str]:
+    """Return an address that fits a list of patterns and networks, None if none is found."""
+    for pattern in patterns:
+        if not pattern.startswith("!"):
+            for candidate in _addresses(pattern):
+                if fits_address(candidate, patterns):
+                    return candidate
+    return None
+
+
+def _addresses(pattern: str) -> Iterator[str]:
+    network = _network(pattern)
+    if network:
+        last = network.num_addresses - 1
+        for position in sorted({0, 1, last // 4, last // 2, 3 * (last // 4), last - 1, last}):
+            if 0 <= position <= last:
+                yield str(network[position])
+        return
+    # A star may stand for several parts of an address.
+    for star in ("1", "1.1", "1.1.1", "1.1.1.1", "192.0.2.1", "::1", "1::1", ":1", "1:1", "2001:db8::1"):
+        candidate = pattern.replace("*", star).replace("?", "1")
+        try:
+            yield str(ipaddress.ip_address(candidate))
+        except ValueError:
+            continue

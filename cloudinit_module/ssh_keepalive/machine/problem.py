@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""What is not as it was asked, and what to do about it: raised by apply, shown by status, in the same words."""
+
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """Say what is not as it was asked, and a remedy that works when it is typed or done; both in one line."""
+
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
+
+
+class SshdError(Exception):
+    """Say why this machine does not enforce a policy; `problems` holds every reason."""
+
+    exit_code = 1
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        # One plain string: cloud-init status shows repr(exception).
+        super().__init__("; ".join(map(str, problems)))
+
+
+class NotReadError(SshdError):
+    """Say that sshd does not read the drop-in, or not all of it."""
+
+
+class UnansweredError(SshdError):
+    """Say why something cannot be asked, or is not known yet."""
+
+    exit_code = 2

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""What was verified, and which process has read it: a record in /run, and what can be told without one.
+
+Times of files lie (chmod, cp -p, a clock that is set), so equality with what was noted goes before all times.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .. import paths
+from . import processes, service
+from .host import Host
+from .processes import Listener
+from .servers import Server
+
+# A clock that runs is corrected by less than this, and one that was set by more.
+_STEP_SECONDS = 2.0
+
+
+class Inputs(NamedTuple):
+    """Identify what a server reads: (device, inode, ctime, size, hash) of each file, times of folders in ns."""
+
+    files: Dict[str, List[Any]]
+    folders: Dict[str, int]
+
+    def differs_from(self, other: "Inputs", by_content: bool = False) -> Tuple[str, ...]:
+        """Return the names of what is not the same; `by_content` counts nothing but the bytes of files."""
+        names = set(self.files) | set(other.files)
+        if by_content:
+            return tuple(sorted(name for name in names if _hash(self, name) != _hash(other, name)))
+        changed = [name for name in names if self.files.get(name) != other.files.get(name)]
+        changed += [name for name in self.folders if self.folders.get(name) != other.folders.get(name)]
+        return tuple(sorted(changed))
+
+    def without(self, file: str) -> "Inputs":
+        """Return the same without a file."""
+        return Inputs({name: found for name, found in self.files.items() if name != file}, self.folders)
+
+
+def _hash(inputs: Inputs, name: str) -> Any:
+    return inputs.files[name][-1] if name in inputs.files else None
+
+
+class Entry(NamedTuple):
+    """Hold what was verified of a server, for which policy (its section), and the process that has read that."""
+
+    server: str
+    inputs: Inputs
+    policy: Any
+    generation: Optional[List[Any]]
+
+
+class Record(NamedTuple):
+    """Hold all entries, and when they were written, in seconds since the boot."""
+
+    at: float
+    entries: Tuple[Entry, ...]
+
+
+class Reading(NamedTuple):
+    """Say what a server has read: `is_current` what is there now, None if that is not known.
+
+    `changed` names what is, or may be, another than it has read, and `policy` is the section that it has read if that
+    was noted.
+    """
+
+    is_current: Optional[bool]
+    changed: Tuple[str, ...] = ()
+    policy: Any = None
+    is_noted: bool = False
+
+
+def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
+    """Return what files and folders are now."""
+    found: Dict[str, List[Any]] = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            with open(file, "rb") as stream:
+                content = hashlib.sha256(stream.read()).hexdigest()
+            found[file] = [status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size, content]
+    times = {}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            times[folder] = os.stat(folder).st_mtime_ns
+    return Inputs(found, times)
+
+
+def generation(listener: Listener) -> List[Any]:
+    """Return what is another whenever a process has read its files anew: its sockets change at each SIGHUP."""
+    return [listener.pid, listener.began, list(listener.sockets)]
+
+
+def key(server: Server) -> str:
+    """Return by what a server is known again."""
+    return " ".join([server.program, server.main, *(server.arguments.options if server.arguments else ())])
+
+
+def load(host: Host) -> Optional[Record]:
+    """Return what was noted since the boot, None if that is nothing that can be read."""
+    try:
+        with open(host.at(paths.RECORD), encoding="utf-8") as stream:
+            found = json.load(stream)
+        if found["boot"] != _boot(host):
+            return None
+        entries = [Entry(one[0], Inputs(*one[1]), one[2], one[3]) for one in found["entries"]]
+        return Record(found["at"], tuple(entries))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def save(entries: Sequence[Entry], host: Host) -> None:
+    """Note what was verified; what cannot be written is not noted."""
+    file = host.at(paths.RECORD)
+    content = {"boot": _boot(host), "at": processes.since_boot(), "entries": entries}
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file + ".new")
+        descriptor = os.open(file + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(content, stream)
+        os.rename(file + ".new", file)
+
+
+def forget(host: Host) -> None:
+    """Take the record away."""
+    with contextlib.suppress(OSError):
+        os.unlink(host.at(paths.RECORD))
+
+
+def _boot(host: Host) -> str:
+    with contextlib.suppress(OSError), open(host.at("/proc/sys/kernel/random/boot_id"), encoding="ascii") as stream:
+        return stream.read().strip()
+    return ""
+
+
+def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str, host: Host) -> Reading:
+    """Return what a server has read, by the first evidence there is; `pid_file` is where it says that it writes."""
+    listener = server.listener
+    if listener is None:
+        return Reading(True)
+    noted = [entry for entry in record.entries if entry.server == key(server)] if record else []
+    for entry in noted:
+        if entry.generation == generation(listener):
+            changed = inputs.differs_from(entry.inputs, by_content=True)
+            return Reading(not changed, changed, entry.policy, True)
+    for entry in noted:
+        # It was started later, and nothing has changed since.
+        if record and processes.in_seconds(listener.began) > record.at and not inputs.differs_from(entry.inputs):
+            return Reading(True, (), entry.policy, True)
+    at = _read_at(listener, pid_file, server, host)
+    later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
+    later += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
+    return Reading(None if later else True, tuple(sorted(later)))
+
+
+def _read_at(listener: Listener, pid_file: str, server: Server, host: Host) -> float:
+    """Return when a process has read its files at the latest that is sure, in seconds since the epoch.
+
+    It began at some ticks since the boot, and has written its PID file when it had read its files, at each SIGHUP too.
+    The one moves when the clock is set, the other does not: if both differ, it is the earlier one, but where systemd's
+    note of the start shows that the clock was not set.
+    """
+    began = processes.on_the_clock(listener.began)
+    if not os.path.isabs(pid_file) or service.pid_in(pid_file) != listener.pid:
+        wrote = None
+    else:
+        wrote = os.stat(pid_file).st_mtime
+    if server.unit and server.unit.started is not None:
+        if abs(server.unit.started - began) <= _STEP_SECONDS:
+            return max(began, wrote or began)
+        return min(began, server.unit.started, wrote or began)
+    if wrote is None:
+        # Nothing shows whether the clock was set.
+        return 0.0
+    return min(began, wrote)

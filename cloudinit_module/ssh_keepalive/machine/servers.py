@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The sshd servers of this machine: those that take connections, and those that will."""
+
+import os
+from typing import List, NamedTuple, Optional
+
+from .. import paths
+from . import processes, service
+from .arguments import Arguments, parse
+from .host import Host
+from .processes import Listener
+from .service import Script, Unit
+
+
+class Server(NamedTuple):
+    """Name an sshd: its program and main file, and what starts it and which process it is, if any does and is.
+
+    `arguments` are None where the process does not tell them, and its unit neither.
+    """
+
+    program: str
+    main: str
+    arguments: Optional[Arguments]
+    unit: Optional[Unit] = None
+    script: Optional[Script] = None
+    listener: Optional[Listener] = None
+
+    @property
+    def service(self) -> str:
+        """Return the name of what starts it, "sshd" for nothing that is known."""
+        return self.unit.name if self.unit else self.script.name if self.script else "sshd"
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        name = self.unit.name if self.unit else "sshd"
+        if self.listener:
+            ports = ", ".join(str(port) for port in sorted({port for _, port in self.listener.addresses}))
+            name += f" (process {self.listener.pid}, port {ports})" if ports else f" (process {self.listener.pid})"
+        return name
+
+    @property
+    def restart_command(self) -> str:
+        """Return the command that has it read its files anew."""
+        if self.unit:
+            return f"systemctl restart {self.unit.name}"
+        if self.script:
+            return f"{self.script.manager} {self.script.name} restart"
+        if self.listener and self.listener.pid != 1:
+            return f"kill -HUP {self.listener.pid}"
+        return "restart this container" if self.listener else "start sshd"
+
+
+def find(host: Host) -> List[Server]:
+    """Return the servers, the one that is the service's first; without any, the one that would be started by hand."""
+    listeners = processes.listeners(host)
+    units = service.units(host) if host.runs_systemd else []
+    found = []
+    for unit in units:
+        listener = next((one for one in listeners if one.pid == unit.pid), None)
+        # One that has failed, or is not there to be started, is told of as the one that will be.
+        found.append(_server(host, unit=unit, listener=listener))
+    managed = {server.listener.pid for server in found if server.listener}
+    others = [listener for listener in listeners if listener.pid not in managed]
+    script = None if host.runs_systemd or not others else service.script(host)
+    started = service.pid_in(host.at("/run/sshd.pid"))
+    for listener in others:
+        # Process 1 is a container's, which would end with it.
+        own = script if script and listener.pid != 1 and started in (None, listener.pid) else None
+        unit_of_it = service.unit_of(listener, host) if host.runs_systemd else None
+        found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
+    if not found and host.program("sshd"):
+        found.append(_server(host, script=None if host.runs_systemd else service.script(host)))
+    return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def primary(found: List[Server], host: Host) -> Server:
+    """Return the server that the machine's own service runs, or else the first; raise SshdError without any."""
+    if not found:
+        host.run("sshd", "-V")  # which says where it was looked for
+    names = [f"{name}.service" for name in host.services]
+    own = [server for server in found if server.unit and server.unit.name in names]
+    own += [server for server in found if server.script or (server.unit and server.unit.is_template)]
+    return next((server for server in own if server.listener), own[0] if own else found[0])
+
+
+def main_file(host: Host) -> str:
+    """Return the main file of the packaged sshd."""
+    etc_main, vendor_main = host.at(paths.MAIN), host.at(paths.VENDOR_MAIN)
+    return vendor_main if os.path.exists(vendor_main) and not os.path.exists(etc_main) else etc_main
+
+
+def _server(
+    host: Host,
+    unit: Optional[Unit] = None,
+    script: Optional[Script] = None,
+    listener: Optional[Listener] = None,
+) -> Server:
+    words = None
+    if listener:
+        words = listener.words
+        # Its own words are not cut and know where blanks belong, if they are those of the process.
+        if unit and unit.program and (words is None or " ".join(unit.words) == " ".join(words)):
+            words = unit.words
+    elif unit:
+        words = unit.words
+    else:
+        words = service.default_words(host)
+    arguments = parse(words) if words is not None else None
+    program = (listener and listener.program) or (unit and unit.program) or host.program("sshd") or ""
+    return Server(program, _main(arguments, host), arguments, unit, script, listener)
+
+
+def _main(arguments: Optional[Arguments], host: Host) -> str:
+    if arguments and arguments.main:
+        return os.path.join("/", arguments.main)
+    return main_file(host)

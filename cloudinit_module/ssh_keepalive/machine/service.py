@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The services under which sshd is started: systemd's units, and those of OpenRC and SysV."""
+
+import calendar
+import contextlib
+import os
+import re
+import time
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from . import processes
+from .arguments import expanded, variables
+from .command import Answer
+from .host import Host
+from .problem import Problem, SshdError, UnansweredError
+
+_PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
+    "ExecMainStartTimestamp,Accept,Triggers"
+)
+# What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
+_PID_FILE_SECONDS = 3.0
+# Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's
+_DEFAULTS = (("/etc/default/ssh", "SSHD_OPTS"), ("/etc/sysconfig/sshd", "OPTIONS"), ("/etc/conf.d/sshd", "SSHD_OPTS"))
+
+
+class Unit(NamedTuple):
+    """Hold what systemd says of a unit, and the command that it starts (None: no sshd that is known).
+
+    `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
+    connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `started` is the
+    time of the start by the clock as it was then, in seconds since the epoch.
+    """
+
+    name: str
+    state: str
+    substate: str = ""
+    pid: int = 0
+    invocation: str = ""
+    result: str = ""
+    program: Optional[str] = None
+    words: Tuple[str, ...] = ()
+    files: Tuple[str, ...] = ()
+    is_template: bool = False
+    started: Optional[float] = None
+    is_activated: bool = False
+
+    @property
+    def is_starting(self) -> bool:
+        """Return whether it is on its way up, but not waiting to be tried again after a failure."""
+        return self.state == "activating" and self.substate != "auto-restart"
+
+
+def units(host: Host) -> List[Unit]:
+    """Return the units of systemd that run an sshd, or will; those of the service names first."""
+    names = [f"{name}.service" for name in host.services]
+    templates = [f"{name}@x.service" for name in ("ssh", "sshd")]
+    found = _show(host, *names, *templates, "*ssh*.service", "*ssh*.socket")
+    is_for_each = any(
+        block.get("Accept") == "yes" and re.match("sshd?[.]socket$", block["Id"]) and block["ActiveState"] == "active"
+        for block in found
+    )
+    sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
+    triggered = {name for block in sockets for name in block.get("Triggers", "").split()}
+    result: Dict[str, Unit] = {}
+    for block in found:
+        unit = _unit(block, host)
+        if unit is None or (unit.is_template and not is_for_each):
+            continue
+        unit = unit._replace(is_activated=unit.name in triggered)
+        if os.path.basename(unit.program or "") == "sshd" or unit.name in names:
+            result.setdefault(unit.name, unit)
+    return list(result.values())
+
+
+def unit_of(listener: processes.Listener, host: Host) -> Optional[Unit]:
+    """Return the unit whose main process a listener is, None without one."""
+    cgroup = ""
+    with contextlib.suppress(OSError), open(host.at(f"/proc/{listener.pid}/cgroup"), encoding="utf-8") as stream:
+        cgroup = stream.read()
+    names = sorted(set(re.findall(r"/([^/\n]+\.service)$", cgroup, re.MULTILINE)))
+    found = [_unit(block, host) for block in _show(host, *names)] if names else []
+    return next((unit for unit in found if unit and unit.pid == listener.pid), None)
+
+
+def _show(host: Host, *names: str) -> List[Dict[str, str]]:
+    answer = host.run("systemctl", "show", "-p", _PROPERTIES, *names)
+    blocks = []
+    for text in answer.out.split("\n\n"):
+        block: Dict[str, str] = {}
+        for line in text.splitlines():
+            name, _, value = line.partition("=")
+            block[name] = f"{block[name]}\n{value}" if name in block else value
+        if "Id" in block:
+            blocks.append(block)
+    # In a chroot it says that it ignores the command, and exits with 0: words count.
+    if not blocks:
+        raise UnansweredError(Problem(f"systemctl show does not say whether sshd runs: {answer.last_words()}"))
+    return blocks
+
+
+def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
+    if not block["Id"].endswith(".service") or block.get("LoadState") not in ("loaded", "masked"):
+        return None
+    name = block["Id"].replace("@x.service", "@.service")
+    state = block["ActiveState"]
+    if block["LoadState"] == "masked" and state not in ("active", "reloading"):
+        return None
+    program: Optional[str] = None
+    words: List[str] = []
+    environment, files = _environment(block, host)
+    # The last command is the one that stays.
+    for path, argv in re.findall(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=", block.get("ExecStart", "")):
+        program, words = path, expanded(argv.split()[1:], environment)
+    return Unit(
+        name,
+        state,
+        block.get("SubState", ""),
+        int(block.get("MainPID") or 0),
+        block.get("InvocationID", ""),
+        block.get("Result", ""),
+        program,
+        tuple(words),
+        files,
+        "@" in name,
+        _time(block.get("ExecMainStartTimestamp", "")),
+    )
+
+
+def _time(text: str) -> Optional[float]:
+    """Return what systemd shows as a time, in seconds since the epoch; None for none."""
+    try:
+        return float(calendar.timegm(time.strptime(text, "%a %Y-%m-%d %H:%M:%S UTC")))
+    except ValueError:
+        return None
+
+
+def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tuple[str, ...]]:
+    """Return the variables that a unit's command gets, and the files that they are from."""
+    found = variables("\n".join(block.get("Environment", "").split()))
+    files = re.findall(r"^(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", ""), re.MULTILINE)
+    for file in files:
+        found.update(_variables(file, host))
+    return found, tuple(files)
+
+
+def _variables(file: str, host: Host) -> Dict[str, str]:
+    with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="surrogateescape") as stream:
+        return variables(stream.read())
+    return {}
+
+
+def default_words(host: Host) -> Tuple[str, ...]:
+    """Return the arguments with which an init script starts sshd, as far as its own file of defaults says."""
+    for file, name in _DEFAULTS:
+        value = _variables(file, host).get(name)
+        if value:
+            return tuple(value.split())
+    return ()
+
+
+def restart(unit: Unit, host: Host) -> None:
+    """Restart a unit that runs, once; raise SshdError if it does not come back, UnansweredError if it takes long."""
+    now = _until_up(unit, _do("try-restart", unit.name, host), host)
+    if now.result == "start-limit-hit":
+        # Others have started it too often, and this restart was one of ours: no failure of theirs is hidden.
+        _do("reset-failed", unit.name, host)
+        now = _until_up(unit, _do("start", unit.name, host), host)
+    if now.is_starting:
+        message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
+        raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
+    if now.state != "active":
+        raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
+
+
+def recover(unit: Unit, host: Host) -> str:
+    """Have a unit run again with the files that were put back; return its state."""
+    host.spend_reserve()
+    with contextlib.suppress(SshdError):
+        now = _now(unit.name, host)
+        if now.state == "failed":
+            # It has failed, perhaps too often to be started again.
+            _do("reset-failed", unit.name, host)
+            now = _until_up(unit, _do("start", unit.name, host), host)
+        elif now.state == "active":
+            now = _until_up(now, _do("try-restart", unit.name, host), host)
+        else:
+            # systemd tries again by itself: another job would have to wait for that, 42 s on RHEL, or start it anew.
+            now = _until_up(unit, Answer(0, "", ""), host, retries=True)
+        return now.state
+    return "in an unknown state"
+
+
+def _do(verb: str, name: str, host: Host) -> Answer:
+    # sshd is ordered after the stage of cloud-init that we run in: a job that minds it waits, with sshd down.
+    return host.run("systemctl", "--job-mode=ignore-dependencies", "--no-block", verb, name)
+
+
+def _now(name: str, host: Host) -> Unit:
+    unit = _unit(_show(host, name)[0], host)
+    if unit is None:
+        raise SshdError(Problem(f"{name} is gone"))
+    return unit
+
+
+def _until_up(before: Unit, asked: Answer, host: Host, retries: bool = False) -> Unit:
+    """Return a unit once it runs as another process than before or has failed, or when that was waited for in vain."""
+    if asked.code != 0:
+        raise SshdError(Problem(f"{before.name} was not restarted: {asked.last_words()}"))
+    host.extend(host.patience)
+    end, pause = time.monotonic() + host.patience, 0.02
+    while True:
+        now = _now(before.name, host)
+        is_new = now.state == "active" and (now.pid, now.invocation) != (before.pid, before.invocation)
+        has_failed = now.state == "failed" or (now.substate == "auto-restart" and not retries)
+        if is_new or has_failed or time.monotonic() > end:
+            return now
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
+
+
+class Script(NamedTuple):
+    """Name a service of OpenRC's or SysV's."""
+
+    name: str
+    manager: str
+
+    def _do(self, verb: str, host: Host) -> Answer:
+        return host.run(self.manager, self.name, verb)
+
+    def runs(self, host: Host, pid_file_counts: bool = False) -> bool:
+        """Return whether it runs; OpenRC may call it so when it is gone, but for a PID file that was right before."""
+        return self._do("status", host).code == 0 and (not pid_file_counts or pid_file_names_sshd(host))
+
+    def restart(self, host: Host) -> None:
+        """Restart it, once; raise SshdError if it does not come back."""
+        counts = pid_file_names_sshd(host)
+        answer = self._do("restart", host)
+        if not self._comes_up(host, counts) or answer.code != 0:
+            raise SshdError(Problem(f"after its restart sshd is down: {answer.last_words()}"))
+
+    def recover(self, host: Host) -> str:
+        """Have it run again with the files that were put back; return its state."""
+        host.spend_reserve()
+        # zap: else OpenRC neither starts what it takes for started nor, as Debian has it, stops what is gone.
+        for verbs in (("restart",), ("zap", "restart") if self.manager == "rc-service" else ("restart",)):
+            with contextlib.suppress(SshdError):
+                for verb in verbs:
+                    self._do(verb, host)
+                if self._comes_up(host, True):
+                    return "active"
+        return "down"
+
+    def _comes_up(self, host: Host, pid_file_counts: bool) -> bool:
+        # It leaves its parent before it listens.
+        end = time.monotonic() + _PID_FILE_SECONDS
+        while not self.runs(host, pid_file_counts):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+def script(host: Host) -> Optional[Script]:
+    """Return the service that runs sshd off systemd, None if none does."""
+    manager = next((name for name in ("rc-service", "service") if host.program(name)), None)
+    found = [Script(name, manager) for name in host.services] if manager else []
+    return next((one for one in found if one.runs(host)), None)
+
+
+def pid_file_names_sshd(host: Host) -> bool:
+    """Return whether sshd's own PID file names a process of root's that takes connections."""
+    return pid_in(host.at("/run/sshd.pid")) in {listener.pid for listener in processes.listeners(host)}
+
+
+def pid_in(file: str) -> Optional[int]:
+    """Return the number in a PID file, None if it is none; a pipe is not waited for."""
+    if not os.path.isfile(file):
+        return None
+    try:
+        with open(file, encoding="ascii") as stream:
+            return int(stream.read(100))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,209 @@
+"""What the commands for a machine or an image do, print and return; these rooms have tests of their own."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from jsonschema import Draft4Validator
+from ssh_keepalive.cli import main
+from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.policy import Policy, PolicyError, Problem
+
+STATUS_SCHEMA = Path(__file__).resolve().parents[2] / "schema/status.schema.json"
+ROOTED = {
+    "install": "installation.install",
+    "uninstall": "installation.uninstall",
+    "register": "registration.register",
+    "unregister": "registration.unregister",
+}
+APPLY = "ssh_keepalive.machine.apply.apply"
+REAPPLY = "ssh_keepalive.machine.apply.reapply"
+
+
+@pytest.fixture(autouse=True)
+def this_machine(monkeypatch):
+    """Have a word stand for this machine, to which nothing is done."""
+    monkeypatch.setattr("ssh_keepalive.machine.host.Host", lambda *_, **__: "this machine")
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Note what the command would do, in the order in which it would."""
+    notes = []
+    for name, function in ROOTED.items():
+        note = lambda root, name=name: notes.append((name, root.real("/")))  # noqa: E731
+        monkeypatch.setattr("ssh_keepalive.image." + function, note)
+    monkeypatch.setattr(APPLY, lambda policy, host: notes.append((policy, host)))
+    return notes
+
+
+@pytest.mark.parametrize("command", ROOTED)
+def test_what_is_done_to_an_image_knows_its_root(done, tmp_path, command):
+    root = os.path.realpath(str(tmp_path))
+    assert main([command, "--root", root]) == 0
+    assert done == [(command, root)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SshdError("no"), PolicyError([Problem(("a",), "no")]), OSError(2, "no", "f")],
+    ids=repr,
+)
+def test_every_refusal_of_a_command_is_one_line_and_exit_1(monkeypatch, capsys, error):
+    def refuse(host):
+        raise error
+
+    monkeypatch.setattr(REAPPLY, refuse)
+    assert main(["reapply"]) == 1
+    assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: {}\n".format(error))
+
+
+@pytest.mark.parametrize("command", ["install", "register", "unregister"])
+def test_no_root_is_this_machine(done, command):
+    assert main([command]) == 0
+    assert done == [(command, "/")]
+
+
+def test_uninstall_from_this_machine_takes_the_policy_off_its_sshd_first(done):
+    assert main(["uninstall"]) == 0
+    assert done == [(Policy(enabled=False), "this machine"), ("uninstall", "/")]
+
+
+def test_reapply_says_what_is_in_effect(monkeypatch, capsys):
+    monkeypatch.setattr(REAPPLY, lambda host: "in effect on " + host)
+    assert main(["reapply"]) == 0
+    monkeypatch.setattr(REAPPLY, lambda host: None)
+    assert main(["reapply"]) == 0
+    assert capsys.readouterr().out == "in effect on this machine\nno policy on this machine\n"
+
+
+def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys):
+    def no_answer(policy, host):
+        raise SshdError("sshd is not on this machine")
+
+    monkeypatch.setattr(APPLY, no_answer)
+    assert main(["uninstall"]) == 0
+    assert done == [("uninstall", "/")]
+    assert capsys.readouterr().err == (
+        "ssh-keepalive: sshd enforces the policy until it is restarted: sshd is not on this machine\n"
+    )
+
+
+MODULE_LIST = "/etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Make an image with the module in it."""
+    packages = "usr/lib/python3/dist-packages/"
+    for name, text in (
+        ("usr/bin/cloud-init", "#!/usr/bin/python3\n"),
+        (packages + "cloudinit/version.py", ""),
+        ("etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]\n"),
+        ("etc/cloud/cloud.cfg.d/README", ""),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    root = os.path.realpath(str(tmp_path))
+    assert main(["install", "--root", root]) == 0
+    return root
+
+
+def test_status_of_an_image_says_what_register_would_mend(capsys, image):
+    assert main(["status", "--root", image]) == 0
+    os.unlink(image + MODULE_LIST)
+    assert main(["status", "--root", image]) == 1
+    assert capsys.readouterr().out == (
+        "registered\nnot registered: {} is not as it was registered\nremedy: ssh-keepalive register --root {}\n".format(
+            MODULE_LIST, image
+        )
+    )
+
+
+def test_status_of_what_is_no_image(capsys, tmp_path):
+    assert main(["status", "--root", str(tmp_path)]) == 2
+    assert capsys.readouterr().out == (
+        "unknown: no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first\n"
+        "remedy: correct that, and ask again\n"
+    )
+
+
+def test_status_as_json(capsys, image):
+    os.unlink(image + MODULE_LIST)
+    assert main(["status", "--json", "--root", image]) == 1
+    found = json.loads(capsys.readouterr().out)
+    Draft4Validator(json.loads(STATUS_SCHEMA.read_text())).validate(found)
+    assert (found["verdict"], found["unregistered"]) == ("not-registered", [MODULE_LIST])
+
+
+class State(NamedTuple):
+    """A state that a machine is said to have."""
+
+    words: str
+    exit_code: int
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_status_of_this_machine(monkeypatch, capsys, code):
+    monkeypatch.setattr("ssh_keepalive.machine.status.status", lambda host: State("asked of " + host, code))
+    monkeypatch.setattr("ssh_keepalive.machine.report.as_text", lambda state: state.words)
+    monkeypatch.setattr("ssh_keepalive.machine.report.as_json", lambda state: {"words": state.words})
+    assert main(["status"]) == code
+    assert capsys.readouterr().out == "asked of this machine\n"
+    assert main(["status", "--json"]) == code
+    assert capsys.readouterr().out == '{\n  "words": "asked of this machine"\n}\n'
+
+
+@pytest.mark.parametrize("error", [SshdError("no answer"), OSError("no answer")], ids=repr)
+def test_status_of_a_machine_that_cannot_be_looked_at(monkeypatch, capsys, error):
+    def no_answer(host):
+        raise error
+
+    monkeypatch.setattr("ssh_keepalive.machine.status.status", no_answer)
+    assert main(["status"]) == 2
+    assert capsys.readouterr().out.startswith("unknown: no answer\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [("true", Policy(unresponsive_timeout=180)), ("{enabled: false}", Policy(enabled=False))],
+)
+def test_apply_enforces_the_policy_of_a_file(monkeypatch, capsys, tmp_path, text, policy):
+    monkeypatch.setattr(APPLY, lambda policy, host: "in effect on {}: {!r}".format(host, policy))
+    (tmp_path / "x").write_text("#cloud-config\nssh_keepalive: {}\n".format(text))
+    assert main(["apply", str(tmp_path / "x")]) == 0
+    assert capsys.readouterr().out == "in effect on this machine: {!r}\n".format(policy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "#cloud-config\nssh_keepalive: 7\n",
+            "{}:2:16: error: ssh_keepalive: 7: expected true, false or a mapping of keys, for example",
+        ),
+        ("#cloud-config\n{}\n", "{}: note: no ssh_keepalive in it\n"),
+        (
+            "ssh_keepalive: true\n",
+            "{}:1:1: error: the first line is not #cloud-config: cloud-init would ignore all of it\n",
+        ),
+        ("#cloud-config\n{", "{}:2:2: error: not YAML: "),
+    ],
+)
+def test_apply_refuses_a_file(done, capsys, tmp_path, text, message):
+    file = tmp_path / "x"
+    file.write_text(text)
+    assert main(["apply", str(file)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(message.replace("{}", str(file)))
+    assert done == []
+
+
+def test_apply_of_a_file_that_is_not_there(done, capsys, tmp_path):
+    assert main(["apply", str(tmp_path / "x")]) == 2
+    said = "ssh-keepalive: {}: No such file or directory\n".format(tmp_path / "x")
+    assert capsys.readouterr().err == said
+    assert done == []
