@@ -324,10 +324,10 @@ def _match_entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path])
         message = f"sets no time: add one of {', '.join(_TIMES)}, or remove the match entry"
         problems.append(Problem(path, message))
     for criterion, problems_of in (("user", _user_problems), ("address", _network_problems)):
-        given = present.get(criterion)
-        places: Dict[Path, Any] = {(*path, criterion): given}
-        if isinstance(given, list):
-            places = {(*path, criterion, position): pattern for position, pattern in enumerate(given)}
+        patterns = present.get(criterion)
+        places: Dict[Path, Any] = {(*path, criterion): patterns}
+        if isinstance(patterns, list):
+            places = {(*path, criterion, position): pattern for position, pattern in enumerate(patterns)}
         for place in sorted(set(places) - wrong):
             if isinstance(places[place], str):
                 problems += [Problem(place, message) for message in problems_of(places[place])]
