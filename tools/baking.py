@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 
 from machine import Machine
-from ssh_keepalive import image
+from ssh_keepalive.image.installation import install
+from ssh_keepalive.image.root import Root
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf"
 DEFAULT = "etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg"
@@ -13,7 +14,7 @@ DEFAULT = "etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg"
 
 def bake(machine: Machine, default: str | None = None) -> None:
     """Install the module in a machine's root, with a section (YAML) as the image's default."""
-    image.install(image.Root(str(machine.root)))
+    install(Root(str(machine.root)))
     if default is not None:
         set_default(machine, default)
 

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy
-from . import audit, files, processes, record, restarts, servers, trace, verification
+from . import audit, files, processes, record, servers, shells, trace, verification
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host
@@ -288,6 +288,9 @@ class _Run:
         if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
             message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
             raise SshdError(Problem(message, "shorten it"))
+        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
+        if wrong:
+            raise SshdError(wrong)
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)
@@ -303,7 +306,7 @@ class _Run:
         if self._settings:
             if self._restarts.done:
                 self._servers = servers.find(self._host)
-            restarts.note(self._audits, self._servers, self._restarts.done, self._host)
+            audit.note(self._audits, self._servers, self._restarts.done, self._host)
         else:
             record.forget(self._host)
 

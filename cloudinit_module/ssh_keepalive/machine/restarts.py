@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Tuple
 
 from .. import paths
 from . import processes, record, service, verification
@@ -120,27 +120,6 @@ class Restarts:
             _signal(server, self._host)
             return "active"
         return "in an unknown state"
-
-
-def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
-    """Note what was verified, and which of the servers that are there now have read it, for status and the next run."""
-    old = record.load(host)
-    restarted_units = {server.name.partition(" ")[0] for server in restarted}
-    entries: List[record.Entry] = []
-    for server in now:
-        key = record.key(server)
-        audit: Optional[Audit] = next((one for one in audits if record.key(one.server) == key), None)
-        if audit is None or audit.settings is None:
-            continue
-        entry = record.Entry(key, audit.inputs, audit.settings.policy.section(), None)
-        if server.listener:
-            entry = entry._replace(generation=record.generation(server.listener))
-            is_new = server.name.partition(" ")[0] in restarted_units
-            if not is_new and not audit._replace(server=server).reading(old, host).is_current:
-                entries += [one for one in (old.entries if old else ()) if one.server == key]
-                continue
-        entries.append(entry)
-    record.save(entries, host)
 
 
 def _addresses_missing(audit: Audit) -> List[str]:

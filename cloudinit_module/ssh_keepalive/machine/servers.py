@@ -26,6 +26,11 @@ class Server(NamedTuple):
     listener: Optional[Listener] = None
 
     @property
+    def service(self) -> str:
+        """Return the name of what starts it, "sshd" for nothing that is known."""
+        return self.unit.name if self.unit else self.script.name if self.script else "sshd"
+
+    @property
     def name(self) -> str:
         """Return what people call it."""
         name = self.unit.name if self.unit else "sshd"
@@ -60,7 +65,8 @@ def find(host: Host) -> List[Server]:
     script = None if host.runs_systemd or not others else service.script(host)
     started = service.pid_in(host.at("/run/sshd.pid"))
     for listener in others:
-        own = script if script and started in (None, listener.pid) else None
+        # Process 1 is a container's, which would end with it.
+        own = script if script and listener.pid != 1 and started in (None, listener.pid) else None
         unit_of_it = service.unit_of(listener, host) if host.runs_systemd else None
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
