@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 from ssh_keepalive import openssh
-from ssh_keepalive.check import diagnostics, document, userdata
+from ssh_keepalive.check import diagnostics, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
@@ -93,51 +93,6 @@ ssh_keepalive: %s
 def test_merge_keys_give_what_cloud_init_sees(section):
     text = MERGED % section
     assert userdata.read(b"#cloud-config\n" + text.encode()).section == yaml.safe_load(text)["ssh_keepalive"]
-
-
-@pytest.mark.parametrize(
-    ("text", "place", "message"),
-    [
-        ("a: !foo 1", (1, 4, 10), "not a value that YAML's !foo can have"),
-        ("a: !!int ''", (1, 4, 12), "not a value that YAML's !!int can have"),
-        ("a: 2024-13-45", (1, 4, 14), "not a value that YAML's !!timestamp can have"),
-        ("a: !foo [1]", (1, 4, 10), "tag !foo does not fit"),
-        ("a: =", (1, 4, 5), "= as a value, put it in quotes"),
-        ("a: <<", (1, 4, 6), "<< as a value, put it in quotes"),
-        ("<<: 3", (1, 5, 6), "<< merges a mapping or a list of mappings"),
-        ("? [a]\n: 1", (1, 3, 6), "a key that is a list or a mapping"),
-        ("a: *b", (1, 4, 6), "alias *b before its anchor"),
-        ("a: &x 1\nb: &x 2", (2, 4, 8), "anchor &x a second time"),
-        ("a: 1" + ":59" * 400, (1, 4, 1205), "a number of more than 1000 digits"),
-        # libyaml takes these three.
-        ("a: 3m\t", (1, 6, 7), "not YAML: a tab, indent with spaces"),
-        (
-            "a: |#b",
-            (1, 5, 6),
-            "not YAML: expected chomping or indentation indicators, but found '#', while scanning a block scalar",
-        ),
-        ("a: [b?c]", (1, 6, 7), "not YAML: expected ',' or ']', but got '?', while parsing a flow sequence"),
-        ("a: b: c", (1, 5, 6), "not YAML: mapping values are not allowed here"),
-        ("a: \x1b", (1, 4, 5), "character U+001B is not allowed in YAML"),
-    ],
-)
-def test_what_cloud_init_cannot_load(text, place, message):
-    if "more than" not in message:
-        with pytest.raises((yaml.YAMLError, ValueError, IndexError)):
-            yaml.safe_load(text)
-    with pytest.raises(document.DocumentError) as caught:
-        document.parse(text)
-    assert (tuple(caught.value.place), caught.value.message) == (place, message)
-
-
-def test_duplicates_are_found_everywhere_but_not_what_is_merged():
-    text = "a: &a {x: 1, 'x': 2}\nb: [{true: 1, yes: 2}]\nc: {<<: *a, <<: *a, x: 3}\n1: 1\n0x1: 2\n"
-    found = document.duplicates(document.parse(text).node)
-    assert sorted((duplicate.place[:2], duplicate.path, duplicate.line) for duplicate in found) == [
-        ((1, 14), ("a", "x"), 1),
-        ((2, 15), ("b", 0, "True"), 2),
-        ((5, 1), ("1",), 4),
-    ]
 
 
 def chain(count):
