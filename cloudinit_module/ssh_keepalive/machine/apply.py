@@ -158,7 +158,8 @@ class _Run:
             if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
                 self._verify_candidate(self._settings, way == _IN_MAIN, main)
             self._put_in_force(texts, main, way == _IN_MAIN)
-        file = self._server.main if way == _IN_MAIN else self._drop_in.path
+        is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
+        file = self._server.main if is_main else self._drop_in.path
         notes = tuple(self._notes + self._restarts.notes)
         runs = any(server.listener for server in self._servers)
         return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
