@@ -21,6 +21,7 @@ mkdir "$source"
 (cd "$tree" && tar -c --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX --exclude='*.egg-info' --exclude=__pycache__ \
     CHANGELOG.md LICENSE* README.md cloudinit_module examples packaging pyproject.toml schema setup.cfg setup.py) |
     tar -x --no-same-owner -C "$source"
+PYTHONPATH=$source/cloudinit_module python3 -B "$source/packaging/template.py" "$source"/packaging/*/*.in
 cp -r "$source/packaging/debian" "$source/debian"
 
 build() {

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy
-from . import audit, files, processes, record, servers, trace, verification
+from . import audit, files, processes, record, servers, service, shells, trace, verification
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host
@@ -241,8 +241,8 @@ class _Run:
                     self._find_again()
                 self._verify(in_main)
                 is_changed = bool(set(texts) - {self._profile}) or self._transaction.unfinished
-                for found in self._audits:
-                    self._restarts.bring_into_force(found, is_changed)
+                place = self._server.main if in_main else self._drop_in.path
+                self._restarts.bring_into_force(self._audits, is_changed, place)
         except BaseException as error:
             if not self._restarts.done:
                 raise
@@ -255,6 +255,11 @@ class _Run:
         """Find the servers as they are now: one that starts from here on reads the new text by itself."""
         if any(server.listener for server in self._servers) or processes.is_any(self._host):
             self._servers = servers.find(self._host)
+            starting = [server.unit for server in self._servers if server.unit and server.unit.is_reading]
+            for unit in starting:
+                service.wait(unit, self._host)
+            if starting:
+                self._servers = servers.find(self._host)
             self._server = servers.primary(self._servers, self._host)
 
     def _verify(self, in_main: bool) -> None:
@@ -288,6 +293,9 @@ class _Run:
         if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
             message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
             raise SshdError(Problem(message, "shorten it"))
+        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
+        if wrong:
+            raise SshdError(wrong)
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)

@@ -50,6 +50,11 @@ class Unit(NamedTuple):
         """Return whether it is on its way up, but not waiting to be tried again after a failure."""
         return self.state == "activating" and self.substate != "auto-restart"
 
+    @property
+    def is_reading(self) -> bool:
+        """Return whether its program was started, and does not take connections yet."""
+        return self.is_starting and self.substate == "start" and self.pid != 0
+
 
 def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
@@ -171,6 +176,14 @@ def restart(unit: Unit, host: Host) -> None:
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
     if now.state != "active":
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
+
+
+def wait(unit: Unit, host: Host) -> None:
+    """Wait until a unit that is starting runs or has failed, or for as long as a restart is waited for."""
+    end = time.monotonic() + host.patience
+    host.extend(host.patience)
+    while _now(unit.name, host).is_starting and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def recover(unit: Unit, host: Host) -> str:
