@@ -42,6 +42,14 @@ class Server(NamedTuple):
         return name
 
     @property
+    def other_command(self) -> str:
+        """Return with what command its unit would start it now, "" if that is how it runs."""
+        if not self.unit or not self.unit.program or not self.listener or self.listener.words is None:
+            return ""
+        now = " ".join((self.unit.program, *self.unit.words))
+        return "" if now == " ".join((self.program, *self.listener.words)) else now
+
+    @property
     def restart_command(self) -> str:
         """Return the command that has it read its files anew."""
         if self.unit:
