@@ -46,8 +46,10 @@ class Server(NamedTuple):
         """Return with what command its unit would start it now, "" if that is how it runs."""
         if not self.unit or not self.unit.program or not self.listener or self.listener.words is None:
             return ""
-        now = " ".join((self.unit.program, *self.unit.words))
-        return "" if now == " ".join((self.program, *self.listener.words)) else now
+        is_same = os.path.realpath(self.unit.program) == os.path.realpath(self.program)
+        if is_same and " ".join(self.unit.words) == " ".join(self.listener.words):
+            return ""
+        return " ".join((self.unit.program, *self.unit.words))
 
     @property
     def restart_command(self) -> str:
