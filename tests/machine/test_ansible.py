@@ -84,8 +84,8 @@ def test_the_machine_that_does_not_keep_its_policy_is_named(fleet: dict[str, Mac
             "kept": ("ok", "kept"),
             "shadowed": (
                 "fatal",
-                "not kept: ClientAliveInterval is 7 where 18 is wanted: "
-                "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins; remedy: remove that line and restart sshd",
+                "not kept: ClientAliveInterval is 7 where 18 is expected, "
+                "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it; remedy: remove that line and restart sshd",
             ),
             "unconfigured": ("ok", "nothing asked"),
         },

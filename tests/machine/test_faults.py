@@ -127,7 +127,7 @@ FAULTS = {
     "T-fails-with-rubbish": Fault(sshd("*' -T '*", "head -c 100000 /dev/urandom >&2; exit 1"), TELLS + ".{1,400}"),
     "T-lies": Fault(
         sshd("*' -T '*", "echo ClientAliveInterval 5; echo ClientAliveCountMax 3; exit 0"),
-        "ClientAliveInterval is 5 where 61 is wanted: .*",
+        "ClientAliveInterval is 5 where 61 is expected: .*",
     ),
     "V-hangs": Fault(sshd("*' -V '*", "sleep 60"), "sshd -V did not answer within 10.0 s"),
     "V-says-nothing": Fault(sshd("*' -V '*", "exit 1"), "sshd -V names no OpenSSH version: exit 1 without a word"),
@@ -240,7 +240,7 @@ FAULTS = {
     ),
     "a-drop-in-that-wins": Fault(
         f"echo 'ClientAliveInterval 7' >{FOLDER}/00-a.conf",
-        f"ClientAliveInterval is 7 where 61 is wanted: {FOLDER}/00-a.conf:1 sets it and wins, remove that line",
+        f"ClientAliveInterval is 7 where 61 is expected, {FOLDER}/00-a.conf:1 overrides it: remove that line and restart sshd",
     ),
     "a-drop-in-that-is-a-folder": Fault(f"mkdir {FOLDER}/50-b.conf", KEPT),
     "no-host-keys": Fault(

@@ -26,7 +26,7 @@ def booted(suite: str) -> Iterator[Machine]:
 def test_the_policy_is_in_force(booted: Machine) -> None:
     interval, count = PAIR.get(booted.release.openssh, ("5", "3"))
     assert booted.run("cat", DROP_IN).stdout == (
-        "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead.\n"
+        "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.\n"
         '# policy: {"unresponsive_timeout": 20}\n'
         f"ClientAliveInterval {interval}\n"
         f"ClientAliveCountMax {count}\n"
@@ -68,7 +68,7 @@ def test_one_line_of_the_log_says_what_is_in_force(booted: Machine) -> None:
     said = re.findall(r"\[INFO\]: (ssh_keepalive: .*)", log)
     assert len(said) == 1
     assert said[0].startswith(
-        "ssh_keepalive: a client that stopped answering is gone 20 s after its last sign of life "
+        "ssh_keepalive: a client that stopped answering is disconnected 20 s after its last sign of life "
         f"(ClientAliveInterval {interval}, ClientAliveCountMax {count} on OpenSSH "
     )
     assert said[0].endswith(f"); {DROP_IN} changed, sshd reads it when it starts")

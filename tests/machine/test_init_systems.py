@@ -102,7 +102,7 @@ def refusal(machine: Machine, section: str) -> str:
     assert apply(machine, section, check=False).returncode == 1
     assert machine.sh(f"stat -c '%a %i %Y' {DROP_IN}; cat {DROP_IN}; sshd -T | sort").stdout == before
     log = machine.run("cat", "/var/log/cloud-init.log").stdout
-    return re.findall(r"^ssh_keepalive\.sshd\.SshdError: (.*)$", log, re.MULTILINE)[-1]
+    return re.findall(r"^ssh_keepalive\.machine\.problem\.SshdError: (.*)$", log, re.MULTILINE)[-1]
 
 
 def test_systemd_is_not_here(booted: Machine, kind: Kind) -> None:
@@ -143,8 +143,8 @@ def test_a_file_that_wins_is_named_and_nothing_changes(booted: Machine) -> None:
     booted.sh("echo 'ClientAliveInterval 7' >/etc/ssh/sshd_config.d/00-a.conf")
     try:
         assert refusal(booted, "{client_alive_interval: 35}") == (
-            "ClientAliveInterval is 7 where 35 is wanted: "
-            "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins, remove that line"
+            "ClientAliveInterval is 7 where 35 is expected, "
+            "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it: remove that line and restart sshd"
         )
     finally:
         booted.sh("rm /etc/ssh/sshd_config.d/00-a.conf")

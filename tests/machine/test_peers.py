@@ -169,8 +169,8 @@ def test_what_openscap_repairs_wins_and_is_named_if_it_differs(scanned: Machine)
     assert openscap(scanned, CIS, "--remediate", rules=OUR_RULES) == fixed
     assert scanned.run(*again, check=False).returncode == 1
     assert (
-        "SshdError: ClientAliveInterval is 300 where 240 is wanted: "
-        "/etc/ssh/sshd_config:1 sets it and wins, remove that line\n"
+        "SshdError: ClientAliveInterval is 300 where 240 is expected, "
+        "/etc/ssh/sshd_config:1 overrides it: remove that line and restart sshd\n"
     ) in (scanned.root / "var/log/cloud-init.log").read_text()
     assert in_force(scanned) == "300/3"
 

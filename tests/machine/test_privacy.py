@@ -143,7 +143,7 @@ def test_nobody_else_can_hold_the_lock(clean: Machine) -> None:
 def test_closed_streams_are_nobodys_files(clean: Machine, closed: str) -> None:
     apply(clean, IDLE, redirections=closed, check=False)
     assert effective(clean)["clientaliveinterval"] == "61"
-    assert clean.run("head", "-n", "1", DROP_IN).stdout.startswith("# Written by cloud-init's cc_ssh_keepalive")
+    assert clean.run("head", "-n", "1", DROP_IN).stdout.startswith("# Managed by cloud-init's cc_ssh_keepalive")
     texts = clean.sh(f"cat {DROP_IN} {PROFILE}").stdout
     assert apply(clean, IDLE).endswith(" unchanged\n")
     assert clean.sh(f"cat {DROP_IN} {PROFILE}").stdout == texts

@@ -220,7 +220,7 @@ def test_mmdebstrap_and_qemu_make_a_virtual_machine(tmp_path: Path) -> None:
     assert facts["virt"] == ["qemu"]
     assert facts["sshd"] == ["clientaliveinterval 45", "clientalivecountmax 3"]
     assert facts["drop-in"] == [
-        "# Written by cloud-init's cc_ssh_keepalive and overwritten by it: change ssh_keepalive in user-data instead.",
+        "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.",
         '# policy: {"unresponsive_timeout": 180}',
         "ClientAliveInterval 45",
         "ClientAliveCountMax 3",

@@ -49,7 +49,7 @@ def refusal(machine: Machine, section: str) -> str:
     assert answer.returncode == 1
     assert machine.sh(f"({show}) 2>&1").stdout == before
     log = machine.run("cat", "/var/log/cloud-init.log").stdout
-    return re.findall(r"^ssh_keepalive\.sshd\.SshdError: (.*)$", log, re.MULTILINE)[-1]
+    return re.findall(r"^ssh_keepalive\.machine\.problem\.SshdError: (.*)$", log, re.MULTILINE)[-1]
 
 
 def test_an_absent_section_touches_nothing(booted: Machine) -> None:
@@ -107,8 +107,8 @@ def test_a_file_that_wins_is_named(booted: Machine) -> None:
     booted.sh("echo 'ClientAliveInterval 7' >/etc/ssh/sshd_config.d/00-a.conf")
     try:
         assert refusal(booted, "{client_alive_interval: 35}") == (
-            "ClientAliveInterval is 7 where 35 is wanted: "
-            "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins, remove that line"
+            "ClientAliveInterval is 7 where 35 is expected, "
+            "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it: remove that line and restart sshd"
         )
     finally:
         booted.sh("rm /etc/ssh/sshd_config.d/00-a.conf")
@@ -153,7 +153,7 @@ def test_a_match_for_everybody_is_named(booted: Machine, main_file: str) -> None
     booted.run("tee", "-a", "/etc/ssh/sshd_config", input="\nMatch User *,!root\nClientAliveCountMax 9\n")
     line = len(main_file.splitlines()) + 3
     assert refusal(booted, "{client_alive_interval: 38}") == (
-        f"ClientAliveCountMax is 9 where 3 is wanted: /etc/ssh/sshd_config:{line} sets it and wins, remove that line"
+        f"ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:{line} overrides it: remove that line and restart sshd"
     )
 
 

@@ -158,8 +158,8 @@ def test_a_file_that_wins_is_named_and_nothing_is_restarted(booted: Machine, lay
         booted.sh("rm /etc/ssh/sshd_config.d/00-a.conf")
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
     assert (
-        "ssh_keepalive.sshd.SshdError: ClientAliveInterval is 7 where 35 is wanted: "
-        "/etc/ssh/sshd_config.d/00-a.conf:1 sets it and wins, remove that line\n"
+        "ssh_keepalive.machine.problem.SshdError: ClientAliveInterval is 7 where 35 is expected, "
+        "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it: remove that line and restart sshd\n"
     ) in log
     assert booted.run("cat", DROP_IN).stdout == before
 

@@ -16,7 +16,7 @@ from clients import Client
 from machine import Machine
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schema/status.schema.json").read_text())
-PROMISE = "a client that stopped answering is gone 20 s after its last sign of life"
+PROMISE = "a client that stopped answering is disconnected 20 s after its last sign of life"
 ASKED = ['asked: {"unresponsive_timeout": 20}', "asked by: user-data"]
 REGISTERED = "registered: cloud-init runs the module"
 READ = "sshd: process PID has read its configuration at TIME, "
@@ -95,7 +95,7 @@ def test_shadowed_by_another_file(kept: Machine) -> None:
     interval = pair(kept)[0]
     place = "/etc/ssh/sshd_config.d/00-a.conf:1"
     assert status(kept, 1) == [
-        f"not kept: ClientAliveInterval is 7 where {interval} is wanted: {place} sets it and wins",
+        f"not kept: ClientAliveInterval is 7 where {interval} is expected: {place} sets it and wins",
         "remedy: remove that line and restart sshd",
         *ASKED,
         *wanted(kept),
@@ -131,10 +131,10 @@ def test_a_match_of_somebody_elses(kept: Machine) -> None:
     interval, count = pair(kept)
     remedy = "remedy: remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
     assert status(kept, 1) == [
-        f"not kept: ClientAliveInterval is 9 where {interval} is wanted for Match User alice,bob Address 10.0.0.0/8: "
+        f"not kept: ClientAliveInterval is 9 where {interval} is expected for Match User alice,bob Address 10.0.0.0/8: "
         f"/etc/ssh/sshd_config:{lines + 3} sets it and wins",
         remedy,
-        f"problem: ClientAliveCountMax is 1 where {count} is wanted for Match LocalPort 22: "
+        f"problem: ClientAliveCountMax is 1 where {count} is expected for Match LocalPort 22: "
         f"/etc/ssh/sshd_config:{lines + 5} sets it and wins",
         remedy,
         *ASKED,
@@ -156,7 +156,7 @@ def test_a_match_of_the_policys_own(kept: Machine) -> None:
 def test_changed_by_hand(kept: Machine) -> None:
     kept.sh(f"sed -i 's/Interval .*/Interval 99/' {DROP_IN}")
     interval = pair(kept)[0]
-    flaw = f"ClientAliveInterval is 99 where {interval} is wanted: {DROP_IN} was changed by hand"
+    flaw = f"ClientAliveInterval is 99 where {interval} is expected: {DROP_IN} was changed by hand"
     assert status(kept, 1) == [
         f"not kept: {flaw}",
         "remedy: ssh-keepalive reapply",
@@ -192,9 +192,9 @@ def test_written_for_another_openssh(kept: Machine) -> None:
     kept.sh(f"sed -i '{change}' {DROP_IN}; systemctl restart ssh")
     flaw = f"{DROP_IN} is written for another OpenSSH"
     assert status(kept, 1)[:4] == [
-        f"not kept: ClientAliveInterval is {other[0]} where {interval} is wanted: {flaw}",
+        f"not kept: ClientAliveInterval is {other[0]} where {interval} is expected: {flaw}",
         "remedy: ssh-keepalive reapply",
-        f"problem: ClientAliveCountMax is {other[1]} where {count} is wanted: {flaw}",
+        f"problem: ClientAliveCountMax is {other[1]} where {count} is expected: {flaw}",
         "remedy: ssh-keepalive reapply",
     ]
 
@@ -316,7 +316,7 @@ def test_tmout(kept: Machine) -> None:
 def test_apply_does_as_a_first_boot(kept: Machine) -> None:
     kept.run("tee", "/policy.yaml", input="#cloud-config\nssh_keepalive:\n  client_alive_interval: 45\n")
     answer = kept.run("ssh-keepalive", "apply", "/policy.yaml")
-    assert answer.stdout.startswith("ssh_keepalive: a client that stopped answering is gone ")
+    assert answer.stdout.startswith("ssh_keepalive: a client that stopped answering is disconnected ")
     assert answer.stdout.endswith(f"; {DROP_IN} changed, sshd restarted\n")
     assert effective(kept)["clientaliveinterval"] == "45"
     again = kept.run("ssh-keepalive", "apply", "/policy.yaml")

@@ -78,8 +78,8 @@ def test_the_line_that_wins_is_named(booted: Machine) -> None:
     finally:
         booted.run("tee", MAIN, input=text)
     assert (
-        f"ssh_keepalive.sshd.SshdError: ClientAliveCountMax is 9 where 3 is wanted: {MAIN}:{len(text.splitlines()) + 2}"
-        " sets it and wins, remove that line\n"
+        f"ssh_keepalive.machine.problem.SshdError: ClientAliveCountMax is 9 where 3 is expected, {MAIN}:{len(text.splitlines()) + 2}"
+        " overrides it: remove that line and restart sshd\n"
     ) in booted.run("cat", "/var/log/cloud-init.log").stdout
     assert (booted.run("cat", DROP_IN).stdout, listener(booted)) == before
 

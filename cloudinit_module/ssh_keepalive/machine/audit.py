@@ -47,9 +47,9 @@ class Audit(NamedTuple):
         """Return whether a line of a file sets something."""
         return trace.is_read(file, self.reply.trace)
 
-    def reading(self, noted: Optional[record.Record], host: Host) -> record.Reading:
+    def reading(self, noted: Optional[record.Record]) -> record.Reading:
         """Return what the server has read."""
-        return record.reading(self.server, self.inputs, noted, self.pid_file, host)
+        return record.reading(self.server, self.inputs, noted, self.pid_file)
 
 
 def translated(policy: Policy, server: Server, questions: Questions) -> Settings:
@@ -118,7 +118,7 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
         entry = record.Entry(key, found.inputs, found.settings.policy.section(), None)
         if server.listener:
             entry = entry._replace(generation=record.generation(server.listener))
-            if server.service not in names and not found._replace(server=server).reading(old, host).is_current:
+            if server.service not in names and not found._replace(server=server).reading(old).is_current:
                 entries += [one for one in (old.entries if old else ()) if one.server == key]
                 continue
         entries.append(entry)

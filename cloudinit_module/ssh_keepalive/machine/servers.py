@@ -15,7 +15,8 @@ from .service import Script, Unit
 class Server(NamedTuple):
     """Name an sshd: its program and main file, and what starts it and which process it is, if any does and is.
 
-    `arguments` are None where the process does not tell them, and its unit neither.
+    `arguments` are None where the process does not tell them, and its unit neither. Since `steady_since`, in ticks
+    since the boot, the clock was not set.
     """
 
     program: str
@@ -24,6 +25,7 @@ class Server(NamedTuple):
     unit: Optional[Unit] = None
     script: Optional[Script] = None
     listener: Optional[Listener] = None
+    steady_since: Optional[int] = None
 
     @property
     def service(self) -> str:
@@ -38,6 +40,16 @@ class Server(NamedTuple):
             ports = ", ".join(str(port) for port in sorted({port for _, port in self.listener.addresses}))
             name += f" (process {self.listener.pid}, port {ports})" if ports else f" (process {self.listener.pid})"
         return name
+
+    @property
+    def other_command(self) -> str:
+        """Return with what command its unit would start it now, "" if that is how it runs."""
+        if not self.unit or not self.unit.program or not self.listener or self.listener.words is None:
+            return ""
+        is_same = os.path.realpath(self.unit.program) == os.path.realpath(self.program)
+        if is_same and " ".join(self.unit.words) == " ".join(self.listener.words):
+            return ""
+        return " ".join((self.unit.program, *self.unit.words))
 
     @property
     def restart_command(self) -> str:
@@ -71,7 +83,16 @@ def find(host: Host) -> List[Server]:
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
         found.append(_server(host, script=None if host.runs_systemd else service.script(host)))
+    steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
+    found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def _started_on_the_clock(server: Server) -> bool:
+    """Return whether systemd's note of a start, by the clock as it was then, still agrees with the clock."""
+    if server.listener is None or server.unit is None or server.unit.started is None:
+        return False
+    return abs(server.unit.started - processes.on_the_clock(server.listener.began)) <= processes.STEP_SECONDS
 
 
 def primary(found: List[Server], host: Host) -> Server:

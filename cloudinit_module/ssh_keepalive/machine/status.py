@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from .. import openssh, policy, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import Policy, PolicyError
-from . import audit, files, inspection, instance, processes, record, servers, state
+from . import audit, files, inspection, instance, processes, record, servers, shells, state
 from .apply import place
 from .host import Host
 from .problem import Problem, SshdError
@@ -160,7 +160,10 @@ def _profile_problems(settings: Settings, host: Host) -> List[Problem]:
     is_as_written = now is None
     if settings.tmout:
         is_as_written = now is not None and sshd_config.is_same(now, tmout.render(settings.tmout))
-    return [] if is_as_written else [Problem(f"{file} is not as it was written", _REAPPLY)]
+    if not is_as_written:
+        return [Problem(f"{file} is not as it was written", _REAPPLY)]
+    wrong = shells.tmout_problem(settings.tmout, host) if settings.tmout else None
+    return [wrong] if wrong else []
 
 
 def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[processes.Session]:
