@@ -74,7 +74,7 @@ class FakeMachine:
         """Return what systemctl was told to do, and to which unit."""
         return [" ".join(call.split()[-2:]) for call in self.calls("systemctl") if not call.startswith("show ")]
 
-    def start(self, name="ssh.service", began=None, addresses=EVERYWHERE):
+    def start(self, name="ssh.service", began=None, addresses=None):
         """Have systemd start a unit, after all that was written and before all that will be; return its process."""
         (self.run / "sshd").mkdir(exist_ok=True)
         time.sleep(PAUSE)

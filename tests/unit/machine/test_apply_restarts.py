@@ -155,7 +155,7 @@ def test_what_others_have_changed_since_is_not_brought_into_force(running, atten
 
 def test_an_address_on_which_it_does_not_listen_keeps_it_from_being_restarted(machine):
     machine.main.write_text(machine.main.read_text() + "ListenAddress 192.0.2.5\n")
-    machine.start(began=time.time() + 1)
+    machine.start()
     assert pending(machine).endswith(
         " was not restarted: it does not listen on 192.0.2.5:22, which its configuration now names: "
         "systemctl restart ssh.service brings all of that into force"
@@ -232,17 +232,17 @@ def test_whoever_interrupts_a_restart_finds_sshd_with_the_old_policy(running, mo
 
 def test_a_second_server_is_restarted_too_and_one_that_does_not_read_the_drop_in_is_told(machine):
     other = machine.ssh / "sshd_config_mgmt"
-    other.write_text(machine.main.read_text())
-    machine.start(began=time.time() + 1)
+    other.write_text("Port 2222\n" + machine.main.read_text())
+    machine.start()
     machine.add_unit("sshd-mgmt.service", words="-D -f {}".format(other))
     machine.start("sshd-mgmt.service", addresses=[("0.0.0.0", 2222)])
     assert apply(POLICY, machine.host()).restarted
     assert machine.verbs() == ["try-restart ssh.service", "try-restart sshd-mgmt.service"]
-    other.write_text("UsePAM yes\n")
+    other.write_text("Port 2222\n")
     machine.forget_calls()
     said = pending(machine, OTHER)
     assert said == (
-        "sshd-mgmt.service (process 5000004, port 22) reads /etc/ssh/sshd_config_mgmt, which does not read "
+        "sshd-mgmt.service (process 5000004, port 2222) reads /etc/ssh/sshd_config_mgmt, which does not read "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its "
         "first line, then systemctl restart sshd-mgmt.service"
     )
