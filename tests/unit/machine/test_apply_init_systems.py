@@ -62,9 +62,7 @@ def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, ref
     assert refused() == (
         "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
     )
-    assert (
-        verbs(machine, "rc-service")[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
-    )
+    assert verbs(machine, "rc-service")[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
     assert not (machine.run / "started.late").exists()
 
 

@@ -1,0 +1,126 @@
+"""Whom sshd is asked about."""
+
+import pytest
+from ssh_keepalive.machine import accounts
+from ssh_keepalive.machine.accounts import Account
+from ssh_keepalive.machine.connections import nobody, of_entries, of_line, root
+from ssh_keepalive.openssh import NOBODY, Connection, translate
+from ssh_keepalive.policy import Entry, Policy
+
+PEOPLE = {"anna": ("anna", "staff"), "root": ("root",), "bob": ("bob", "staff", "wheel")}
+
+
+@pytest.fixture
+def people(monkeypatch):
+    """Have a machine know some people, or not answer."""
+    asked = []
+
+    def fitting(wanted, host):
+        asked.append(list(wanted))
+        return [next(filter(None, (who(name, *one) for name in PEOPLE)), None) for one in wanted]
+
+    def who(name, users, groups):
+        account = accounts.Account(name, PEOPLE[name])
+        fits_user = not users or accounts.fits(name, users)
+        fits_group = not groups or any(accounts.fits(group, groups) for group in account.groups)
+        return account if fits_user and fits_group else None
+
+    monkeypatch.setattr(accounts, "fitting", fitting)
+    return asked
+
+
+def entry(criterion, *patterns):
+    return Entry(criterion, patterns, None, 60, 3)
+
+
+def settings(*entries):
+    return translate(Policy(unresponsive_timeout=180, match=entries), (9, 9))
+
+
+@pytest.mark.parametrize(
+    ("values", "address", "port"),
+    [
+        ({}, "192.0.2.1", 22),
+        ({"port": ["2222"], "listenaddress": ["0.0.0.0:2222", "[::]:2222"]}, "192.0.2.1", 2222),
+        ({"port": ["22"], "listenaddress": ["[::]:22", "10.0.0.5:2200"]}, "10.0.0.5", 2200),
+        ({"port": ["22"], "listenaddress": ["[2001:db8::5]:23"]}, "2001:db8::5", 23),
+        ({"port": ["22", "2222"]}, "192.0.2.1", 22),
+    ],
+)
+def test_nobody_connects_to_an_address_that_sshd_listens_on(values, address, port):
+    assert nobody(values) == NOBODY._replace(local_address=address, local_port=port)
+
+
+def test_roots_groups_are_looked_up_only_where_they_matter(people):
+    assert root(NOBODY, settings(entry("user", "anna")), None) == NOBODY._replace(user="root")
+    assert people == []
+    assert root(NOBODY, settings(entry("group", "staff")), None) == NOBODY._replace(user="root", groups=("root",))
+
+
+def test_root_is_not_asked_about_where_its_groups_matter_and_are_not_known(monkeypatch):
+    monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
+    assert root(NOBODY, settings(entry("group", "staff")), None) is None
+
+
+def test_one_of_each_pattern_of_each_entry(people):
+    like = NOBODY._replace(local_port=2222)
+    found = of_entries(
+        settings(
+            entry("user", "bac*"), entry("address", "10.0.0.0/8", "2001:db8::/32"), entry("group", "wheel", "nix")
+        ),
+        like,
+        None,
+    )
+    assert found.notes == ()
+    assert found.connections == (
+        like._replace(user="bac"),
+        like._replace(address="10.0.0.0"),
+        like._replace(address="2001:db8::"),
+        like._replace(user="bob", groups=PEOPLE["bob"]),
+    )
+
+
+def test_an_entry_without_anybody_is_noted(people):
+    assert of_entries(settings(entry("group", "nix")), NOBODY, None).notes == (
+        "match[0] is not verified, Match Group nix fits nobody who is known here yet",
+    )
+
+
+def test_an_entry_of_which_nobody_answers_is_noted(monkeypatch):
+    monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
+    found = of_entries(settings(entry("user", "anna"), entry("group", "staff")), NOBODY, None)
+    assert found.connections == (NOBODY._replace(user="anna"),)
+    assert found.notes == ("match[1] is not verified, Match Group staff needs names that nothing here answers",)
+
+
+@pytest.mark.parametrize(
+    ("match", "changes"),
+    [
+        ("all", {}),
+        ("User anna", {"user": "anna", "groups": PEOPLE["anna"]}),
+        ("User !bob,*", {"user": "anna", "groups": PEOPLE["anna"]}),
+        ("User stranger*", {"user": "stranger", "groups": ()}),
+        ("Group wheel", {"user": "bob", "groups": PEOPLE["bob"]}),
+        ("Group staff User bob", {"user": "bob", "groups": PEOPLE["bob"]}),
+        ("Address 10.0.0.0/8,!10.0.0.0", {"address": "10.0.0.1"}),
+        ("LocalAddress 192.0.2.9", {"local_address": "192.0.2.9"}),
+        ("LocalPort 2222", {"local_port": 2222}),
+        ("Host *.example.org", {"host": ".example.org"}),
+        ("User anna Address 10.0.0.0/8", {"user": "anna", "groups": PEOPLE["anna"], "address": "10.0.0.0"}),
+    ],
+)
+def test_one_whom_a_match_line_fits(people, match, changes):
+    assert of_line(match, NOBODY, None) == NOBODY._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    "match", ["Group nix", "User !*", "Address !10.0.0.0/8", "LocalPort x*", "Host !*", "Version old", "RDomain x"]
+)
+def test_a_match_line_that_fits_nobody_who_is_known(people, match):
+    assert of_line(match, NOBODY, None) is None
+
+
+def test_a_connection_as_sshd_wants_it():
+    one = Connection("anna", ("staff",), "10.0.0.1", "h", "192.0.2.9", 2222)
+    assert str(one) == "user=anna,host=h,addr=10.0.0.1,laddr=192.0.2.9,lport=2222"
+    assert Account("anna", ("staff",)).groups == one.groups
