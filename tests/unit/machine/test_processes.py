@@ -2,8 +2,9 @@ import os
 import time
 
 import pytest
-from proc import Proc
-from ssh_keepalive import processes
+from fakes.proc import Proc
+from ssh_keepalive.machine import processes
+from ssh_keepalive.machine.host import Host
 
 LISTENER = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"
 SESSION = "/usr/lib/openssh/sshd-session"
@@ -41,13 +42,25 @@ TESTING = [
 ]
 
 
+EVERYWHERE = (("0.0.0.0", 22), ("::", 22))
+
+
 @pytest.fixture
 def proc(tmp_path):
     return Proc(tmp_path / "proc")
 
 
+def host(proc):
+    return Host(root=os.path.dirname(proc.folder))
+
+
 def shown(proc):
-    return [(session.user, session.pid) for session in processes.sessions(str(proc.folder))]
+    return [(session.user, session.pid) for session in processes.sessions(host(proc))]
+
+
+def listening(proc, pid, title, addresses=EVERYWHERE, **details):
+    proc.add(pid, 1, title, whole=True, **details)
+    proc.listen(pid, *addresses)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,7 @@ def test_others_do_not_pass_as_sessions(proc, changes):
 
 def test_a_process_that_ends_meanwhile_is_left_out(proc):
     proc.add(5, 1, "sshd: root@pts/0")
-    (proc.add(6, 1, "sshd: anna@pts/1") / "cmdline").unlink()
+    os.unlink(proc.add(6, 1, "sshd: anna@pts/1") + "/cmdline")
     assert shown(proc) == [("root", 5)]
 
 
@@ -93,40 +106,96 @@ def test_a_process_that_ends_meanwhile_is_left_out(proc):
 def test_from_where_and_since_when(proc, address, is_shown_as):
     began = time.time() - 1000
     proc.add(5, 4, "sshd: root@pts/0", began=began)
-    proc.connect(5, address, 4711)
-    (session,) = processes.sessions(str(proc.folder))
-    assert session.began == pytest.approx(began, abs=0.1)
+    proc.connect(5, address)
+    (session,) = processes.sessions(host(proc))
+    assert processes.on_the_clock(session.began) == pytest.approx(began, abs=0.1)
     assert session[:4] == ("root", 5, 4, is_shown_as)
 
 
 def test_no_connection_no_address(proc):
     proc.add(5, 4, "sshd: root@pts/0")
-    assert processes.sessions(str(proc.folder))[0].address is None
+    assert processes.sessions(host(proc))[0].address is None
 
 
-def test_the_listener_has_read_when_it_wrote_its_pid(proc, tmp_path):
+def test_a_clock_that_is_set_moves_the_time_of_a_start(proc, monkeypatch):
+    proc.add(5, 4, "sshd: root@pts/0")
+    (session,) = processes.sessions(host(proc))
+    before = processes.on_the_clock(session.began)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+    assert processes.on_the_clock(session.began) == pytest.approx(before - 3600, abs=1)
+    assert processes.sessions(host(proc))[0] == session
+
+
+def test_a_listener_with_all_that_is_known_of_it(proc):
+    began = time.time() - 100
+    listening(
+        proc, 5, "sshd: /usr/sbin/sshd -D -p 2222 [listener] 0 of 10-100 startups", [("192.0.2.5", 2222)], began=began
+    )
+    (listener,) = processes.listeners(host(proc))
+    assert processes.on_the_clock(listener.began) == pytest.approx(began, abs=0.1)
+    assert (listener.pid, listener.parent) == (5, 1)
+    assert listener.addresses == (("192.0.2.5", 2222),)
+    assert (listener.program, listener.words) == ("/usr/sbin/sshd", ("-D", "-p", "2222"))
+    before = listener.sockets
+    assert len(before) == 1
+    proc.listen(5, ("192.0.2.5", 2222))
+    assert processes.listeners(host(proc))[0].sockets != before
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        (LISTENER, ("-D",)),
+        # 8.0 and 8.1 have no title of a listener.
+        ("/usr/sbin/sshd\0-D\0-o\0A b", ("-D", "-o", "A b")),
+        ("/opt/ssh/sbin/sshd", ()),
+        ("sshd: /usr/sbin/sshd [listener] 3 of 10-100 startups", ()),
+        # Cut off
+        ("sshd: /usr/sbin/sshd -D -f /etc/ssh/sshd_config_ma", None),
+        ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-1", None),
+    ],
+)
+def test_the_words_of_a_listeners_command_line(proc, title, words):
+    listening(proc, 5, title)
+    assert [listener.words for listener in processes.listeners(host(proc))] == [words]
+
+
+@pytest.mark.parametrize(
+    ("title", "details"),
+    [
+        (LISTENER, {"uid": 1000}),
+        (LISTENER, {"exe": "/usr/bin/python3"}),
+        (LISTENER, {"namespace": "pid:[2]"}),
+        (LISTENER, {"addresses": ()}),
+        # With a forward of its own
+        ("sshd: root@pts/0", {}),
+        ("sshd: /home/x [listener] 0 of 10-100 startups", {}),
+        ("sshd-session: root [priv]", {"exe": SESSION}),
+    ],
+    ids=["user", "program", "container", "listens-on-nothing", "session", "no-program", "session-process"],
+)
+def test_others_do_not_pass_as_listeners(proc, title, details):
+    listening(proc, 5, title, **details)
+    assert processes.listeners(host(proc)) == []
+
+
+def test_the_program_of_one_that_was_upgraded_is_not_known(proc):
+    listening(proc, 5, LISTENER, exe="/usr/sbin/sshd (deleted)")
+    assert [listener.program for listener in processes.listeners(host(proc))] == [None]
+
+
+def test_the_oldest_listener_is_the_first_and_a_twin_is_none(proc):
     now = time.time()
-    proc.add(5, 1, LISTENER, began=now - 100)
-    file = tmp_path / "sshd.pid"
-    file.write_text("5\n")
-    os.utime(str(file), (now - 50, now - 50))
-    found = processes.listener(str(file), str(proc.folder))
-    assert found.pid == 5
-    assert (found.began, found.read) == (pytest.approx(now - 100, abs=0.1), pytest.approx(now - 50, abs=0.001))
+    listening(proc, 6, LISTENER, began=now - 10)
+    listening(proc, 5, LISTENER, began=now - 100)
+    proc.add(7, 5, LISTENER, whole=True)
+    proc.listen(7, *EVERYWHERE)
+    assert [listener.pid for listener in processes.listeners(host(proc))] == [5, 6]
 
 
-@pytest.mark.parametrize("text", ["77\n", "", None], ids=["of-another", "empty", "none"])
-def test_without_its_pid_the_oldest_listener_counts_from_its_beginning(proc, tmp_path, text):
-    now = time.time()
-    proc.add(6, 1, LISTENER, began=now - 10)
-    proc.add(5, 1, LISTENER, began=now - 100)
-    file = tmp_path / "sshd.pid"
-    if text is not None:
-        file.write_text(text)
-    found = processes.listener(str(file), str(proc.folder))
-    assert found == (5, pytest.approx(now - 100, abs=0.1), found.began)
-
-
-def test_no_listener(proc):
-    proc.add(5, 1, "sshd: root@pts/0")
-    assert processes.listener(None, str(proc.folder)) is None
+def test_whether_there_is_any_process_of_sshd(proc):
+    assert not processes.is_any(host(proc))
+    proc.add(5, 1, "/usr/sbin/sshd -D")
+    assert processes.is_any(host(proc))
+    assert processes.listeners(host(proc)) == []
