@@ -42,6 +42,15 @@ class Server(NamedTuple):
         return name
 
     @property
+    def is_to_start_otherwise(self) -> bool:
+        """Return whether its unit would start it with another program or other words than its process has."""
+        unit, listener = self.unit, self.listener
+        if unit is None or unit.program is None or listener is None or listener.words is None:
+            return False
+        programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
+        return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
+
+    @property
     def restart_command(self) -> str:
         """Return the command that has it read its files anew."""
         if self.unit:
