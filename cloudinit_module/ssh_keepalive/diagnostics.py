@@ -52,7 +52,7 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
         said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
         if len(said) > _LONGEST_MESSAGE:
             said = said[:_LONGEST_MESSAGE] + "..."
-        shown += "{} {} {}\n".format(where, level, said)
+        shown += f"{where} {level} {said}\n"
         if remark.part and remark.place:
             # A file with a problem in each of its lines is taken apart once.
             source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
@@ -82,7 +82,7 @@ def as_json(name: str, remarks: List[Remark]) -> Dict[str, Any]:
 
 def dotted(path: Path) -> str:
     """Return a path as people write it, with positions in brackets."""
-    steps = "".join("[{}]".format(step) if isinstance(step, int) else "." + step for step in path)
+    steps = "".join(f"[{step}]" if isinstance(step, int) else "." + step for step in path)
     return steps[1:] if steps.startswith(".") else steps
 
 
@@ -113,10 +113,10 @@ def _width(text: str) -> int:
 def _where(name: str, remark: Remark) -> str:
     where = printable(name)
     if remark.part and remark.part.number:
-        title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
-        where += " (part {})".format(", ".join(filter(None, title)))
+        title = printable(remark.part.name)[:_BEFORE]
+        where += f" (part {remark.part.number}, {title})" if title else f" (part {remark.part.number})"
     if remark.place:
-        where += ":{}:{}".format(remark.place.line, remark.place.column)
+        where += f":{remark.place.line}:{remark.place.column}"
     return where
 
 
@@ -141,9 +141,8 @@ def _source(lines: List[str], place: Place, colour: str) -> str:
     carets = "^" * max(1, _width(printable(meant)))
     if colour:
         carets = colour + carets + _PLAIN
-    return "    {}{}{}{}\n    {}{}\n".format(
-        before, printable(meant), printable(after), right, " " * _width(before), carets
-    )
+    below = " " * _width(before) + carets
+    return f"    {before}{printable(meant)}{printable(after)}{right}\n    {below}\n"
 
 
 def _order(remark: Remark) -> Tuple[int, int, int, int, str, str]:
@@ -184,7 +183,7 @@ def _read_as(scalar: document.Scalar) -> Optional[str]:
         return None
     if written.lower() == str(value).lower():
         return None
-    return "YAML 1.1 reads {} as {}: put it in quotes if it is meant as written".format(written, str(value).lower())
+    return f"YAML 1.1 reads {written} as {str(value).lower()}: put it in quotes if it is meant as written"
 
 
 def _remark(data: UserData, level: str, problem: Problem) -> Remark:

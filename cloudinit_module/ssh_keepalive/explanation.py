@@ -29,13 +29,13 @@ def explain(policy: Policy, version: Version) -> str:
     """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot keep it."""
     name = "OpenSSH {}.{}".format(*version)
     if not policy.enabled:
-        return "On {}: the policy is taken off, sshd has its own settings for everybody.\n".format(name)
+        return f"On {name}: the policy is taken off, sshd has its own settings for everybody.\n"
     expression = express(policy, version)
     rows = [("a dead client", _dead(policy, policy, version)), *_idle(policy, expression, version)]
     if policy.tcp_keep_alive is not None:
         does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
         rows.append(("the kernel", does))
-    text = "On {}, for everybody\n".format(name) + _table(rows, ljust=True)
+    text = f"On {name}, for everybody\n" + _table(rows, ljust=True)
     times = _timeline(policy, expression, version)
     if times:
         text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
@@ -53,10 +53,9 @@ def _surprises(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[
     if interval and count:
         usual, doubled = (client_alive(times, version)[1] for version in (_USUAL, _DOUBLING))
         message = (
-            "{0} x {1} reads like {2} s, but a dead client is dropped after {3} s, on OpenSSH 9.2 to 9.4 after {4} s: "
-            "unresponsive_timeout means the same everywhere"
+            f"{interval} x {count} reads like {interval * count} s, but a dead client is dropped after {usual} s, "
+            f"on OpenSSH 9.2 to 9.4 after {doubled} s: unresponsive_timeout means the same everywhere"
         )
-        message = message.format(interval, count, interval * count, usual, doubled)
         found.append(Problem((*path, "client_alive_interval"), message))
     if times.idle_timeout:
         if not _drops_dead_clients(times, policy):
@@ -88,9 +87,8 @@ def _probes(times: Union[Policy, Entry], version: Version) -> Tuple[int, int, in
 def _dead(times: Union[Policy, Entry], policy: Policy, version: Version) -> str:
     count, pause, dropped_after = _probes(times, version)
     if dropped_after:
-        return "is dropped {} after its last sign of life, with {} unanswered, one every {}".format(
-            _time(dropped_after), _probe_count(count), _time(pause)
-        )
+        probes = f"{_probe_count(count)} unanswered, one every {_time(pause)}"
+        return f"is dropped {_time(dropped_after)} after its last sign of life, with {probes}"
     idle = policy.idle_timeout if times.idle_timeout is None else times.idle_timeout
     until = "it stays until TCP gives up, by default hours later"
     if policy.tcp_keep_alive is False:
@@ -111,32 +109,29 @@ def _idle(policy: Policy, expression: Expression, version: Version) -> Rows:
     after = _time(policy.idle_timeout)
     if expression.tmout:
         shell = (
-            "ends after {} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
+            f"ends after {after} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
             "an unfinished line counts as idle, too"
         )
         stays = "stays: TMOUT is for shells that wait at their prompt"
         others = ("a silent command", "an idle sftp", "a forward", "a ControlMaster")
-        return [("an idle shell", shell.format(after)), *((other, stays) for other in others)]
+        return [("an idle shell", shell), *((other, stays) for other in others)]
     forward = "keeps its connection while it is used, idle sessions beside it end; "
     if not has(version, "ends-silent-forwards"):
         forward += "silent, but open, it keeps it for ever (before 9.7)"
     else:
-        forward += "after {} of silence in all of it that connection ends, too"
-    early = ", within seconds if that was ended as idle (before 10.3)"
+        forward += f"after {after} of silence in all of it that connection ends, too"
+    early = ""
+    if has(version, "counts-unused-from-last-traffic"):
+        early = ", within seconds if that was ended as idle (before 10.3)"
     return [
         (
             "an idle shell",
-            "ends after {} without a byte typed or printed, and a silent command, too; what runs in the foreground of "
-            "a terminal dies, nohup children live on".format(after),
+            f"ends after {after} without a byte typed or printed, and a silent command, too; "
+            "what runs in the foreground of a terminal dies, nohup children live on",
         ),
-        ("an idle sftp", "ends after {} without traffic; its client notices at the next command".format(after)),
-        ("a forward", forward.format(after)),
-        (
-            "a ControlMaster",
-            "or ssh -N without an open forward ends {} after its last session{}".format(
-                after, early if has(version, "counts-unused-from-last-traffic") else ""
-            ),
-        ),
+        ("an idle sftp", f"ends after {after} without traffic; its client notices at the next command"),
+        ("a forward", forward),
+        ("a ControlMaster", f"or ssh -N without an open forward ends {after} after its last session{early}"),
     ]
 
 
@@ -144,7 +139,7 @@ def _timeline(policy: Policy, expression: Expression, version: Version) -> Rows:
     found = []
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
-        found += [(pause, "the first of {}, to a client that does not answer".format(_probe_count(count)))]
+        found += [(pause, f"the first of {_probe_count(count)}, to a client that does not answer")]
         found += [(dropped_after, "that client is dropped, with its sessions")]
     idle = policy.idle_timeout
     if idle and expression.tmout:
@@ -158,7 +153,7 @@ def _timeline(policy: Policy, expression: Expression, version: Version) -> Rows:
 
 
 def _probe_count(count: int) -> str:
-    return "1 probe" if count == 1 else "{} probes".format(count)
+    return "1 probe" if count == 1 else f"{count} probes"
 
 
 def _of_entry(entry: Entry, policy: Policy, version: Version) -> str:
@@ -169,7 +164,7 @@ def _of_entry(entry: Entry, policy: Policy, version: Version) -> str:
     if entry.idle_timeout == 0:
         said.append("an idle session stays")
     elif entry.idle_timeout is not None:
-        said.append("an idle session ends after {}".format(_time(entry.idle_timeout)))
+        said.append(f"an idle session ends after {_time(entry.idle_timeout)}")
     return "{} {}: {}".format(entry.criterion, ", ".join(entry.patterns), "; ".join(said))
 
 
@@ -206,5 +201,5 @@ def _time(seconds: int) -> str:
     found = ""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         number, seconds = divmod(seconds, size)
-        found += "{}{}".format(number, unit) if number else ""
+        found += f"{number}{unit}" if number else ""
     return found

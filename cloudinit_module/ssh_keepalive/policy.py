@@ -85,8 +85,8 @@ class Problem(NamedTuple):
     unknown: Tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        place = "".join("[{}]".format(part) if isinstance(part, int) else "." + part for part in self.path)
-        return "{}: {}".format(place[1:], self.message)
+        place = "".join(f"[{part}]" if isinstance(part, int) else "." + part for part in self.path)
+        return f"{place[1:]}: {self.message}"
 
 
 class PolicyError(ValueError):
@@ -125,8 +125,8 @@ def load_schema() -> Dict[str, Any]:
             return schema
     except (OSError, ValueError) as error:
         # In one string: cloud-init status shows repr(exception), and that of an OSError names no file.
-        words = getattr(error, "strerror", None) or "damaged: {}".format(error)
-        raise OSError("{}: {}, install the module again".format(SCHEMA_FILE, words)) from error
+        words = getattr(error, "strerror", None) or f"damaged: {error}"
+        raise OSError(f"{SCHEMA_FILE}: {words}, install the module again") from error
 
 
 def _present(mapping: Dict[str, Any]) -> Dict[str, Any]:
@@ -185,7 +185,7 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
     try:
         from jsonschema import Draft4Validator
     except ImportError as missing:
-        raise OSError("{}: install jsonschema for {}".format(missing, sys.executable)) from missing
+        raise OSError(f"{missing}: install jsonschema for {sys.executable}") from missing
 
     problems = {}
     for error in Draft4Validator(schema).iter_errors({KEY: values}):
@@ -215,13 +215,13 @@ def _not_allowed(key: Union[str, int], value: Any, subschema: Dict[str, Any]) ->
 
 def _unexpected(value: Any, subschema: Dict[str, Any]) -> str:
     example = json.dumps(subschema["examples"][0]).replace('"', "")
-    return "{}: expected {}, for example {}".format(_shown(value), subschema["title"], example)
+    return f"{_shown(value)}: expected {subschema['title']}, for example {example}"
 
 
 class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python writes no number of more than 4300 digits.
-        return super().repr_int(x, level) if x.bit_length() < 10000 else "a number of {} bits".format(x.bit_length())
+        return super().repr_int(x, level) if x.bit_length() < 10000 else f"a number of {x.bit_length()} bits"
 
 
 def _shown(value: Any) -> str:
@@ -254,7 +254,7 @@ def _unknown_key(key: str, properties: Dict[str, Any], schema: Dict[str, Any]) -
     squeezed = {_squeeze(name): name for name in properties}
     close = difflib.get_close_matches(_squeeze(key), squeezed, 1)
     if close:
-        return "unknown key, did you mean {}?".format(squeezed[close[0]])
+        return f"unknown key, did you mean {squeezed[close[0]]}?"
     return "unknown key, remove it or use one of {}".format(", ".join(sorted(properties)))
 
 
@@ -280,10 +280,8 @@ def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Pro
     patterns = [entry[key] for _, entry in entries for key in CRITERIA if key in entry]
     count = sum(len(pattern) if isinstance(pattern, list) else 1 for pattern in patterns)
     if count > _MOST_PATTERNS:
-        message = (
-            "names {} users, groups and addresses, more than {} may be too much for sshd: use *, groups or networks"
-        )
-        problems.append(Problem((KEY, "match"), message.format(count, _MOST_PATTERNS)))
+        message = f"names {count} users, groups and addresses, more than {_MOST_PATTERNS} may be too much for sshd"
+        problems.append(Problem((KEY, "match"), message + ": use *, groups or networks"))
     return problems
 
 
@@ -292,15 +290,15 @@ def _time_problems(path: Path, present: Dict[str, Any]) -> List[Problem]:
     if "unresponsive_timeout" in present and pair:
         key = "unresponsive_timeout"
         message = (
-            "not together with {}, which it chooses itself: remove one side, or set it to null where an image sets it"
+            f"not together with {' and '.join(pair)}, which it chooses itself: remove one side, "
+            "or set it to null where an image sets it"
         )
-        message = message.format(" and ".join(pair))
     elif pair == ["client_alive_count_max"]:
         key = "client_alive_count_max"
         message = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
     else:
         return []
-    return [Problem((*path, key), "{}: {}".format(_shown(present[key]), message))]
+    return [Problem((*path, key), f"{_shown(present[key])}: {message}")]
 
 
 def _entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
@@ -328,12 +326,12 @@ def _network_problems(address: str) -> List[str]:
     except ValueError:
         with contextlib.suppress(ValueError):
             network = ipaddress.ip_network(address, strict=False)
-            return ["{}: has bits beyond its mask, did you mean {}?".format(_shown(address), network)]
-        return ["{}: is no address and no network, correct it".format(_shown(address))]
+            return [f"{_shown(address)}: has bits beyond its mask, did you mean {network}?"]
+        return [f"{_shown(address)}: is no address and no network, correct it"]
     mapped = ipaddress.IPv6Network("::ffff:0:0/96")
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96 and mapped.overlaps(network):
         # Measured: sshd turns such an address of a client into IPv4 before it matches.
         number = int(network.network_address) & 0xFFFFFFFF
         meant = ipaddress.IPv4Network((number, network.prefixlen - 96))
-        return ["{}: sshd sees such clients as IPv4, did you mean {}?".format(_shown(address), meant)]
+        return [f"{_shown(address)}: sshd sees such clients as IPv4, did you mean {meant}?"]
     return []

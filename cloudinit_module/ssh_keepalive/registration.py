@@ -31,7 +31,7 @@ def with_module(modules: List[Any]) -> List[Any]:
     modules = [entry for entry in modules if module_name(entry) != KEY]
     names = [module_name(entry) for entry in modules]
     if "ssh" not in names:
-        raise ValueError("{} has no ssh, sshd would get no host keys".format(LIST))
+        raise ValueError(f"{LIST} has no ssh, sshd would get no host keys")
     after = max(index for index, name in enumerate(names) if name in ("ssh", "set_passwords"))
     # A list as entry: 22.4 to 23.3 hold plain names against those that they know, not with ours right after an upgrade.
     return [*modules[: after + 1], [KEY], *modules[after + 1 :]]
