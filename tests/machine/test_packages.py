@@ -277,9 +277,8 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     if openssh:
         assert keepalive(machine) == ("18", "4")
         said = upgrade(machine, sources, *openssh)
-        assert re.search(
-            r"^ssh_keepalive: .* disconnected 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$", said, re.M
-        )
+        pattern = r"^ssh_keepalive: .* disconnected 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$"
+        assert re.search(pattern, said, re.MULTILINE)
         assert keepalive(machine) == ("45", "3")
 
     machine.run("dpkg", "--purge", NAME)
