@@ -60,7 +60,7 @@ host host-package host-images host-peers:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
-$(VENV)/installed: setup.py pyproject.toml | host
+$(VENV)/installed: setup.py setup.cfg pyproject.toml | host
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@

@@ -19,8 +19,9 @@ source=$work/cloud-init-ssh-keepalive-$version
 mkdir "$source"
 # Of the times, only those after SOURCE_DATE_EPOCH would be set to it.
 (cd "$tree" && tar -c --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX --exclude='*.egg-info' --exclude=__pycache__ \
-    CHANGELOG.md LICENSE* README.md cloudinit_module examples packaging pyproject.toml schema setup.py) |
+    CHANGELOG.md LICENSE* README.md cloudinit_module examples packaging pyproject.toml schema setup.cfg setup.py) |
     tar -x --no-same-owner -C "$source"
+PYTHONPATH=$source/cloudinit_module python3 -B "$source/packaging/template.py" "$source"/packaging/*/*.in
 cp -r "$source/packaging/debian" "$source/debian"
 
 build() {

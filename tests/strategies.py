@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -42,8 +43,9 @@ def durations(draw, least, most):
 
 
 def patterns():
-    """Draw patterns of names, of all characters that are legal."""
-    return st.sampled_from(PEOPLE) | st.from_regex(NAME, fullmatch=True)
+    """Draw patterns of names, of all characters that are legal; but none that is refused, of a host."""
+    drawn = st.from_regex(NAME, fullmatch=True)
+    return st.sampled_from(PEOPLE) | drawn.filter(lambda name: not re.search(r".@[0-9.*?]*[.][0-9.*?]*$", name))
 
 
 @st.composite

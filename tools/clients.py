@@ -13,15 +13,15 @@ from machine import Machine, MachineError
 from sessions import NAMED, Session, ssh
 
 # For root, the parent of what a session runs is the sshd that serves it.
-CAT = ssh(f"127.0.0.1 'echo sshd is $PPID; {NAMED}; exec cat'")
+CAT = "-p {} 127.0.0.1 'echo sshd is $PPID; " + NAMED + "; exec cat'"
 
 
 class Client(Session):
-    """A session, logged in to the machine's own sshd as root, with `cat` at the other end."""
+    """A session, logged in to a machine's sshd as root, with `cat` at the other end."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, port: int = 22) -> None:
         """Log in."""
-        super().__init__(machine, CAT)
+        super().__init__(machine, ssh(CAT.format(port)))
         with contextlib.ExitStack() as stack:
             stack.push(self)
             self.wait()

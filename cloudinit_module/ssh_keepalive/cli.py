@@ -114,6 +114,12 @@ COMMANDS = {
         (_FILE,),
         ("apply user-data", "apply - <user-data"),
     ),
+    "note": Command(
+        commands.note_reading,
+        "note what sshd has read, before others change its files; a unit runs this after each boot",
+        (),
+        ("note",),
+    ),
     "reapply": Command(
         commands.reapply_policy,
         "translate this machine's policy anew, after an upgrade of OpenSSH",

@@ -172,6 +172,15 @@ def apply_file(arguments: Namespace) -> int:
     return code
 
 
+def note_reading(arguments: Namespace) -> int:
+    """Note which sshd has read the policy as it is now."""
+    from .machine.host import Host
+    from .machine.status import note
+
+    note(Host())
+    return 0
+
+
 def reapply_policy(_: Namespace) -> int:
     """Translate this machine's policy anew."""
     from .machine.apply import reapply

@@ -34,7 +34,8 @@ LIBRARIES = ("/usr/lib", "/usr/lib64")
 LOCAL_LIBRARIES = ("/usr/local/lib", "/usr/local/lib64")
 # Of all Pythons of Debian and its derivatives
 DEBIAN_PACKAGES = "/usr/lib/python3/dist-packages"
-CLOUD_INIT_COMMANDS = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init")
+CLOUD_INIT_COMMAND = "/usr/bin/cloud-init"
+LOCAL_CLOUD_INIT_COMMAND = "/usr/local/bin/cloud-init"
 # Read in the order of their names; the last list of modules replaces all others (util.py, read_conf_with_confd).
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
 CLOUD_CFG_FOLDER = "/etc/cloud/cloud.cfg.d"
@@ -42,7 +43,12 @@ MODULE_LIST = CLOUD_CFG_FOLDER + "/99_zz_ssh_keepalive.cfg"
 # What cloud-init clean runs, from 22.3 on; older ones have no such folder.
 CLEAN_FOLDER = "/etc/cloud/clean.d"
 CLEAN_SCRIPT = CLEAN_FOLDER + "/50-ssh-keepalive"
+# Enabled by a link in /usr: a preset that disables all takes links in /etc away (systemd.preset(5)).
+UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
+UNIT = "ssh-keepalive-note.service"
+UNIT_WANTED_BY = "cloud-init.target.wants"
 # cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
-CLOUD_INIT_SCHEMA = "cloudinit/config/schemas/schema-cloud-config-v1.json"
+CLOUD_INIT_SCHEMA_FOLDER = "cloudinit/config/schemas"
+CLOUD_INIT_SCHEMA = CLOUD_INIT_SCHEMA_FOLDER + "/schema-cloud-config-v1.json"
 # What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
 ORIGINAL = ".ssh-keepalive-original"

@@ -323,14 +323,24 @@ def _match_entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path])
     if not set(_TIMES) & set(present):
         message = f"sets no time: add one of {', '.join(_TIMES)}, or remove the match entry"
         problems.append(Problem(path, message))
-    addresses = present.get("address")
-    places: Dict[Path, Any] = {(*path, "address"): addresses}
-    if isinstance(addresses, list):
-        places = {(*path, "address", position): address for position, address in enumerate(addresses)}
-    for place in sorted(set(places) - wrong):
-        if isinstance(places[place], str):
-            problems += [Problem(place, message) for message in _network_problems(places[place])]
+    for criterion, problems_of in (("user", _user_problems), ("address", _network_problems)):
+        patterns = present.get(criterion)
+        places: Dict[Path, Any] = {(*path, criterion): patterns}
+        if isinstance(patterns, list):
+            places = {(*path, criterion, position): pattern for position, pattern in enumerate(patterns)}
+        for place in sorted(set(places) - wrong):
+            if isinstance(places[place], str):
+                problems += [Problem(place, message) for message in problems_of(places[place])]
     return problems
+
+
+def _user_problems(user: str) -> List[str]:
+    """Return why a pattern of users fits nobody: AllowUsers takes USER@HOST, Match compares the name alone."""
+    name, _, host = user.rpartition("@")
+    # A directory may have users with @ and a domain in their names.
+    if name and re.match(r"[0-9.*?]*$", host) and "." in host:
+        return [f"{_abbreviated(user)}: Match User compares names without hosts, use a match entry of address instead"]
+    return []
 
 
 def _network_problems(address: str) -> List[str]:

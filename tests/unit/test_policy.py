@@ -251,6 +251,14 @@ PROBLEMS = [
         ],
     ),
     (
+        {"match": [{"user": ["root@127.0.0.1", "anna@corp.example", "anna@10.?.*"], "idle_timeout": 60}]},
+        [
+            f"ssh_keepalive.match[0].user[{position}]: '{user}': "
+            "Match User compares names without hosts, use a match entry of address instead"
+            for position, user in ((0, "root@127.0.0.1"), (2, "anna@10.?.*"))
+        ],
+    ),
+    (
         {"match": [{"address": ["::ffff:127.0.0.0/104", "::ffff:192.0.2.1", "::/0", "::/95"], "idle_timeout": 60}]},
         [
             "ssh_keepalive.match[0].address[0]: '::ffff:127.0.0.0/104': sshd sees such clients as IPv4, "

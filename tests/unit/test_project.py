@@ -3,7 +3,10 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+
+from ssh_keepalive import __version__
 
 TOP = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache*", "build", "dist", "*.egg-info", "__pycache__")
@@ -14,7 +17,13 @@ def test_it_builds_installs_and_installs_into_an_image(tmp_path):
     shutil.copytree(str(TOP), str(tree), symlinks=True, ignore=LEFT_OUT)
     # The wheel is built from the sdist, so that whatever is missing there shows.
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(tmp_path / "dist"), str(tree)], check=True)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    (wheel,) = (tmp_path / "dist").glob("*-{}-py3-none-any.whl".format(__version__))
+    with zipfile.ZipFile(str(wheel)) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    modules = tree / "cloudinit_module"
+    assert packed == {
+        str(file.relative_to(modules)) for suffix in ("py", "json") for file in modules.rglob("*." + suffix)
+    }
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     subprocess.run([str(venv / "bin/pip"), "install", "--quiet", str(wheel)], check=True)

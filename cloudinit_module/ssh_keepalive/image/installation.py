@@ -9,10 +9,12 @@ import tempfile
 from typing import Iterable, Iterator
 
 from ..paths import (
-    CLOUD_INIT_COMMANDS,
+    CLOUD_INIT_COMMAND,
     CLOUD_INIT_SCHEMA,
+    CLOUD_INIT_SCHEMA_FOLDER,
     COMMAND,
     LIBRARIES,
+    LOCAL_CLOUD_INIT_COMMAND,
     LOCK,
     MAIN,
     MODULE,
@@ -129,9 +131,10 @@ def _remove_module(root: Root, folder: str) -> None:
     if root.exists(original) and not python_folders.has_cloud_init(root, folder):
         # cloud-init has moved to another Python, and its package could not remove folders with a file of ours.
         root.remove(original)
-        for emptied in ("cloudinit/config/schemas", "cloudinit/config", "cloudinit"):
-            if not root.names(f"{folder}/{emptied}"):
-                root.remove(f"{folder}/{emptied}")
+        emptied = CLOUD_INIT_SCHEMA_FOLDER
+        while emptied and not root.names(f"{folder}/{emptied}"):
+            root.remove(f"{folder}/{emptied}")
+            emptied = os.path.dirname(emptied)
 
 
 def _remove_with_staged(root: Root, file: str) -> None:
@@ -156,10 +159,10 @@ def _has_owner(root: Root, folder: str) -> bool:
 
 def _shebang(root: Root) -> bytes:
     """Return the first line of cloud-init's command, by which the image's Python is known."""
-    for command in CLOUD_INIT_COMMANDS:
+    for command in (CLOUD_INIT_COMMAND, LOCAL_CLOUD_INIT_COMMAND):
         if root.exists(command):
             line = root.read(command).split(b"\n", 1)[0]
             if line.startswith(b"#!") and b"python" in line:
                 return line + b"\n"
             raise ImageError(f"{command}: starts with no Python's #! line")
-    raise ImageError(f"{CLOUD_INIT_COMMANDS[0]}: not in the image, install cloud-init first")
+    raise ImageError(f"{CLOUD_INIT_COMMAND}: not in the image, install cloud-init first")

@@ -14,18 +14,25 @@ from ..paths import (
     MODULE,
     MODULE_LIST,
     ORIGINAL,
+    UNIT,
+    UNIT_FOLDERS,
+    UNIT_WANTED_BY,
 )
-from . import clean_script, cloud_init_schema, module_list, python_folders
+from . import clean_script, cloud_init_schema, module_list, note_unit, python_folders
 from .root import ImageError, Root
 
 
 class File(NamedTuple):
-    """Hold what a file of the registration is to be; `replaces` tells whether it stands in the place of another's."""
+    """Hold what a file of the registration is to be.
+
+    `replaces` tells whether it stands in the place of another's, `target` is where a symbolic link leads.
+    """
 
     path: str
     content: bytes
     mode: int = 0o644
     replaces: bool = False
+    target: str = ""
 
 
 def register(root: Root) -> None:
@@ -45,6 +52,11 @@ def unregister(root: Root) -> None:
     originals = {file: _original(root, file) for file in schemas}
 
     root.remove(MODULE_LIST)
+    for folder in UNIT_FOLDERS:
+        root.remove(f"{folder}/{UNIT_WANTED_BY}/{UNIT}")
+        root.remove(f"{folder}/{UNIT}")
+        if root.exists(f"{folder}/{UNIT_WANTED_BY}") and not root.names(f"{folder}/{UNIT_WANTED_BY}"):
+            root.remove(f"{folder}/{UNIT_WANTED_BY}")
     root.remove(CLEAN_SCRIPT)
     for file, original in originals.items():
         if original == file + ORIGINAL:
@@ -80,6 +92,10 @@ def files(root: Root) -> List[File]:
         found.append(File(schema, text.encode(), replaces=True))
     if root.exists(CLEAN_FOLDER):
         found.append(File(CLEAN_SCRIPT, clean_script.render().encode(), mode=0o755))
+    units = next((folder for folder in UNIT_FOLDERS if root.exists(folder)), None)
+    if units:
+        found.append(File(f"{units}/{UNIT}", note_unit.render().encode()))
+        found.append(File(f"{units}/{UNIT_WANTED_BY}/{UNIT}", note_unit.render().encode(), target=f"../{UNIT}"))
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
     found.append(File(MODULE_LIST, module_list.list_text(_list_with_module(root)).encode()))
     return found
@@ -90,7 +106,10 @@ def write(root: Root, found: List[File]) -> None:
     for file in found:
         if file.replaces and root.exists(file.path) and not _has_key(root, file.path):
             root.link(file.path, file.path + ORIGINAL)
-        root.write(file.path, file.content, file.mode)
+        if file.target:
+            root.symlink(file.path, file.target)
+        else:
+            root.write(file.path, file.content, file.mode)
 
 
 def _schema_file(folder: str) -> str:

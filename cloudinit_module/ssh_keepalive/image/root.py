@@ -97,6 +97,18 @@ class Root:
             os.fsync(stream.fileno())
         os.rename(staged, file)
 
+    def symlink(self, path: str, target: str) -> None:
+        """Make a symbolic link, unless it is there already; its folder is made if need be."""
+        file = self.real(path, follow=False)
+        if os.path.islink(file) and os.readlink(file) == target:
+            return
+        folder = os.path.dirname(file)
+        if not os.path.isdir(folder):
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)
+        self._unlink(file)
+        os.symlink(target, file)
+
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that it holds, if it is there; a link is removed, not followed."""
         file = self.real(path, follow=False)

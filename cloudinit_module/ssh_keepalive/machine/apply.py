@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy
-from . import audit, files, processes, record, restarts, servers, trace, verification
+from . import audit, files, processes, record, servers, service, shells, trace, verification
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host
@@ -158,8 +158,9 @@ class _Run:
             if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
                 self._verify_candidate(self._settings, way == _IN_MAIN, main)
             self._put_in_force(texts, main, way == _IN_MAIN)
-        file = self._server.main if way == _IN_MAIN else self._drop_in.path
-        notes = tuple(self._notes + self._restarts.notes)
+        is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
+        file = self._server.main if is_main else self._drop_in.path
+        notes = (*self._notes, *self._restarts.notes, *self._failed())
         runs = any(server.listener for server in self._servers)
         return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
 
@@ -241,8 +242,8 @@ class _Run:
                     self._find_again()
                 self._verify(in_main)
                 is_changed = bool(set(texts) - {self._profile}) or self._transaction.unfinished
-                for found in self._audits:
-                    self._restarts.bring_into_force(found, is_changed)
+                place = self._server.main if in_main else self._drop_in.path
+                self._restarts.bring_into_force(self._audits, is_changed, place)
         except BaseException as error:
             if not self._restarts.done:
                 raise
@@ -255,7 +256,17 @@ class _Run:
         """Find the servers as they are now: one that starts from here on reads the new text by itself."""
         if any(server.listener for server in self._servers) or processes.is_any(self._host):
             self._servers = servers.find(self._host)
+            starting = [server.unit for server in self._servers if server.unit and server.unit.is_reading]
+            for unit in starting:
+                service.wait(unit, self._host)
+            if starting:
+                self._servers = servers.find(self._host)
             self._server = servers.primary(self._servers, self._host)
+
+    def _failed(self) -> List[str]:
+        """Return what is to be said of units that have failed, whatever is in sshd's files."""
+        units = [server.unit for server in self._servers if server.unit and not server.listener]
+        return [f"{unit.name} has failed ({unit.result})" for unit in units if unit.state == "failed"]
 
     def _verify(self, in_main: bool) -> None:
         """Verify what the files say now for each server; raise SshdError if the main one does not enforce it."""
@@ -288,6 +299,9 @@ class _Run:
         if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
             message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
             raise SshdError(Problem(message, "shorten it"))
+        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
+        if wrong:
+            raise SshdError(wrong)
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)
@@ -303,7 +317,7 @@ class _Run:
         if self._settings:
             if self._restarts.done:
                 self._servers = servers.find(self._host)
-            restarts.note(self._audits, self._servers, self._restarts.done, self._host)
+            audit.note(self._audits, self._servers, self._restarts.done, self._host)
         else:
             record.forget(self._host)
 

@@ -2,7 +2,7 @@
 """An audit of a server: what it does with nobody in particular, with root, and with one of each match entry."""
 
 import os
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import openssh, paths
 from ..openssh import NOBODY, Connection, Settings
@@ -47,9 +47,9 @@ class Audit(NamedTuple):
         """Return whether a line of a file sets something."""
         return trace.is_read(file, self.reply.trace)
 
-    def reading(self, noted: Optional[record.Record], host: Host) -> record.Reading:
+    def reading(self, noted: Optional[record.Record]) -> record.Reading:
         """Return what the server has read."""
-        return record.reading(self.server, self.inputs, noted, self.pid_file, host)
+        return record.reading(self.server, self.inputs, noted, self.pid_file)
 
 
 def translated(policy: Policy, server: Server, questions: Questions) -> Settings:
@@ -100,6 +100,29 @@ def audit(
         for_root=tuple(one for one in for_root if one.key not in known),
         notes=chosen.notes,
     )
+
+
+def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
+    """Note which of the servers that are there now have read what was verified, for status and the next run.
+
+    Those that were restarted have read it; of the others only those are noted anew of which that is known.
+    """
+    old = record.load(host)
+    names = {server.service for server in restarted}
+    entries: List[record.Entry] = []
+    for server in now:
+        key = record.key(server)
+        found = next((one for one in audits if record.key(one.server) == key), None)
+        if found is None or found.settings is None or found.deviations:
+            continue
+        entry = record.Entry(key, found.inputs, found.settings.policy.section(), None)
+        if server.listener:
+            entry = entry._replace(generation=record.generation(server.listener))
+            if server.service not in names and not found._replace(server=server).reading(old).is_current:
+                entries += [one for one in (old.entries if old else ()) if one.server == key]
+                continue
+        entries.append(entry)
+    record.save(entries, host)
 
 
 def deviating(found: Audit, one: Connection, reply: Reply, host: Host) -> Tuple[Deviation, ...]:

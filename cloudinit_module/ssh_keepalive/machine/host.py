@@ -21,8 +21,14 @@ WAY_BACK_SECONDS = 15.0
 _BOOT_PATIENCE, _PATIENCE = 15.0, 60.0
 
 
+class SlowError(SshdError):
+    """Say which program did not answer in time, or said too much."""
+
+
 class Host:
     """Know one machine: `services` are the names under which sshd may be started, `root` is for tests.
+
+    `path` holds the folders in which programs are looked for.
 
     `attended` says that a person looks on: what nobody asked a person about, an unattended run leaves alone.
     """
@@ -36,9 +42,11 @@ class Host:
     ) -> None:
         self.services = services
         self.attended = attended
+        # Whether name services have answered, as long as none was too slow
+        self.names_answer = True
         self.patience = _PATIENCE if attended else _BOOT_PATIENCE
         self._root = root
-        self._path = path
+        self.path = path
         self._end = time.monotonic() + TOTAL_SECONDS
         self._reserve = WAY_BACK_SECONDS
 
@@ -53,7 +61,7 @@ class Host:
 
     def program(self, name: str) -> Optional[str]:
         """Return the absolute path of a program, None if it is not here; sshd wants to be called by that."""
-        return shutil.which(name, path=self._path)
+        return shutil.which(name, path=self.path)
 
     @property
     def seconds_left(self) -> float:
@@ -72,19 +80,15 @@ class Host:
         """Run a program and return what it says; raise SshdError if it is missing or takes longer than that."""
         program = self.program(name)
         if program is None:
-            raise SshdError(Problem(f"{name} is not on this machine (looked in {self._path})"))
+            raise SshdError(Problem(f"{name} is not on this machine (looked in {self.path})"))
         shown = " ".join((name, *arguments))
         seconds = min(seconds, self.seconds_left)
         if seconds <= 0:
-            raise SshdError(Problem(f"no time left for {shown}, the commands before took too long"))
+            raise SlowError(Problem(f"no time left for {shown}, the commands before took too long"))
         began = time.monotonic()
         try:
-            answer = command.run((program, *arguments), seconds, {"PATH": self._path, "LC_ALL": "C", "TZ": "UTC"})
+            answer = command.run((program, *arguments), seconds, {"PATH": self.path, "LC_ALL": "C", "TZ": "UTC"})
         except command.CommandError as error:
             raise SlowError(Problem(f"{shown} {error}")) from None
         LOG.debug("%s: exit %d after %.0f ms", shown, answer.code, 1000 * (time.monotonic() - began))
         return answer
-
-
-class SlowError(SshdError):
-    """Say which program did not answer in time, or said too much."""

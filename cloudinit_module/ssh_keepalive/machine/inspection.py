@@ -176,7 +176,7 @@ def _explained_by(flaw: str, deviation: Deviation, found: Audit, host: Host) -> 
 def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, findings: Findings) -> None:
     """Say what a server has read, which need not be what is in its files now."""
     server = found.server
-    reading = found.reading(noted, host)
+    reading = found.reading(noted)
     if server.listener and server.listener.program is None:
         reading = record.Reading(None, (f"{server.program} (replaced since it was started)",))
     findings.changed = max(findings.changed, *(one[2] / 1e9 for one in found.inputs.files.values()), 0.0)

@@ -13,6 +13,8 @@ from .host import Host
 
 # The boot's seconds; time.CLOCK_BOOTTIME is there from Python 3.7 on.
 _CLOCK_BOOTTIME = 7
+# A clock that runs is corrected by less than this, and one that was set by more.
+STEP_SECONDS = 2.0
 # Who is served: `sshd: root@pts/0`, `sshd: root` without a terminal or command, and `[priv]` (from 10.6 on
 # `[postauth]`) where another process of the user's own serves. Others ([accepted], [net]) have not logged in.
 _SERVED = re.compile(r"sshd(?:-session)?: (?P<user>[^\s@\[\]]+)(?:@\S+)?(?P<watches> \[(?:priv|postauth)\])?$")
@@ -67,6 +69,11 @@ def since_boot() -> float:
     return time.clock_gettime(_CLOCK_BOOTTIME)
 
 
+def clock() -> float:
+    """Return by how many seconds the clock leads over the seconds since the boot, which changes when it is set."""
+    return time.time() - since_boot()
+
+
 def in_seconds(ticks: int) -> float:
     """Return the seconds since the boot at some clock ticks since it."""
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -74,7 +81,7 @@ def in_seconds(ticks: int) -> float:
 
 def on_the_clock(ticks: int) -> float:
     """Return the seconds since the epoch, as the clock has them now, at some ticks since the boot."""
-    return time.time() - since_boot() + in_seconds(ticks)
+    return clock() + in_seconds(ticks)
 
 
 def listeners(host: Host) -> List[Listener]:

@@ -16,9 +16,6 @@ from .host import Host
 from .processes import Listener
 from .servers import Server
 
-# A clock that runs is corrected by less than this, and one that was set by more.
-_STEP_SECONDS = 2.0
-
 
 class Inputs(NamedTuple):
     """Identify what a server reads: (device, inode, ctime, size, hash) of each file, times of folders in ns."""
@@ -54,9 +51,10 @@ class Entry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Hold all entries, and when they were written, in seconds since the boot."""
+    """Hold all entries, and when they were written, in seconds since the boot; `clock` is what the clock had then."""
 
     at: float
+    clock: float
     entries: Tuple[Entry, ...]
 
 
@@ -107,7 +105,7 @@ def load(host: Host) -> Optional[Record]:
         if found["boot"] != _boot(host):
             return None
         entries = [Entry(one[0], Inputs(*one[1]), one[2], one[3]) for one in found["entries"]]
-        return Record(found["at"], tuple(entries))
+        return Record(found["at"], found["clock"], tuple(entries))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
@@ -115,7 +113,7 @@ def load(host: Host) -> Optional[Record]:
 def save(entries: Sequence[Entry], host: Host) -> None:
     """Note what was verified; what cannot be written is not noted."""
     file = host.at(paths.RECORD)
-    content = {"boot": _boot(host), "at": processes.since_boot(), "entries": entries}
+    content = {"boot": _boot(host), "at": processes.since_boot(), "clock": processes.clock(), "entries": entries}
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(file + ".new")
@@ -137,7 +135,7 @@ def _boot(host: Host) -> str:
     return ""
 
 
-def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str, host: Host) -> Reading:
+def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str) -> Reading:
     """Return what a server has read, by the first evidence there is; `pid_file` is where it says that it writes."""
     listener = server.listener
     if listener is None:
@@ -151,29 +149,25 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
         # It was started later, and nothing has changed since.
         if record and processes.in_seconds(listener.began) > record.at and not inputs.differs_from(entry.inputs):
             return Reading(True, (), entry.policy, True)
-    at = _read_at(listener, pid_file, server, host)
+    at = _read_at(listener, pid_file, server, record)
     later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
     later += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
     return Reading(None if later else True, tuple(sorted(later)))
 
 
-def _read_at(listener: Listener, pid_file: str, server: Server, host: Host) -> float:
+def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional[Record]) -> float:
     """Return when a process has read its files at the latest that is sure, in seconds since the epoch.
 
     It began at some ticks since the boot, and has written its PID file when it had read its files, at each SIGHUP too.
-    The one moves when the clock is set, the other does not: if both differ, it is the earlier one, but where systemd's
-    note of the start shows that the clock was not set.
+    The one moves when the clock is set, the other does not: if nothing shows that it was not set, the earlier counts.
     """
     began = processes.on_the_clock(listener.began)
-    if not os.path.isabs(pid_file) or service.pid_in(pid_file) != listener.pid:
-        wrote = None
-    else:
+    wrote = None
+    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
         wrote = os.stat(pid_file).st_mtime
-    if server.unit and server.unit.started is not None:
-        if abs(server.unit.started - began) <= _STEP_SECONDS:
-            return max(began, wrote or began)
-        return min(began, server.unit.started, wrote or began)
-    if wrote is None:
-        # Nothing shows whether the clock was set.
-        return 0.0
-    return min(began, wrote)
+    is_steady = server.steady_since is not None and listener.began >= server.steady_since
+    if record and processes.in_seconds(listener.began) >= record.at:
+        is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS
+    if is_steady:
+        return max(began, wrote or began)
+    return min(began, wrote) if wrote is not None else 0.0

@@ -10,6 +10,7 @@ from ..sshd_config import criterion
 from . import processes
 from .state import REGISTERED, State
 
+_MOST_VALUES = 5000
 _DEVIATION = ("keyword", "expected", "reported", "connections", "set_by")
 
 
@@ -120,8 +121,22 @@ def _section(section: Any) -> str:
 
 
 def _as_json(section: Any) -> Any:
-    """Return a section, which may hold what YAML knows and JSON does not, such as a date."""
-    return json.loads(json.dumps(section, default=str, skipkeys=True))
+    """Return a section, which may hold what YAML knows and JSON does not, such as a date.
+
+    YAML's aliases may have it hold more than there is memory for: what is too much is left out.
+    """
+    return json.loads(json.dumps(_bounded(section, [_MOST_VALUES]), default=str, skipkeys=True))
+
+
+def _bounded(value: Any, left: List[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        return "..."
+    if isinstance(value, dict):
+        return {key: _bounded(item, left) for key, item in value.items() if left[0] >= 0}
+    if isinstance(value, (list, tuple, set)):
+        return [_bounded(item, left) for item in value if left[0] >= 0]
+    return value
 
 
 def _time(seconds: float) -> str:

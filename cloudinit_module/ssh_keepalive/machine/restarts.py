@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 from .. import paths
 from . import processes, record, service, verification
@@ -35,40 +35,41 @@ class Restarts:
         self.pending: List[SshdError] = []
         self.notes: List[str] = []
 
-    def bring_into_force(self, audit: Audit, is_changed: bool) -> None:
-        """Restart the server of an audit if that has not read what is there now, and if that is ours to do."""
+    def bring_into_force(self, audits: Sequence[Audit], is_changed: bool, place: str) -> None:
+        """Restart the servers that have not read what is in `place`, each if that is ours to do."""
+        # Decided for all before the first, whose restart takes evidence along: the PID file may be another's.
+        unread = [audit for audit in audits if self._is_unread(audit, is_changed, place)]
+        for server, reasons in [(audit.server, self._reasons_not_to(audit)) for audit in unread]:
+            if reasons:
+                message = f"{place} is written, but {server.name} was not restarted: {'; '.join(reasons)}"
+                remedy = f"{server.restart_command} brings all of that into force"
+                self.pending.append(SshdError(Problem(message, remedy)))
+                continue
+            self._questions.check(server)
+            try:
+                self._restart(server, place)
+            except UnansweredError as error:
+                self.pending.append(error)
+
+    def _is_unread(self, audit: Audit, is_changed: bool, place: str) -> bool:
         server = audit.server
         if server.listener is None or (server.unit and server.unit.is_template):
-            return
-        if not is_changed and not self._is_unread(audit):
-            return
-        reasons = self._reasons_not_to(audit)
-        if reasons:
-            message = f"{self._drop_in} is written, but {server.name} was not restarted: {'; '.join(reasons)}"
-            remedy = f"{server.restart_command} brings all of that into force"
-            self.pending.append(SshdError(Problem(message, remedy)))
-            return
-        self._questions.check(server)
-        try:
-            self._restart(server)
-        except UnansweredError as error:
-            self.pending.append(error)
-
-    def _is_unread(self, audit: Audit) -> bool:
-        """Return whether a text that was there before this run is to be brought into force, as somebody looks on."""
-        reading = audit.reading(self._noted, self._host)
-        ours = sorted({self._drop_in, *(file.path for file in self._transaction.files)} & set(reading.changed))
-        if reading.is_current or not ours:
+            return False
+        reading = audit.reading(self._noted)
+        if reading.is_current:
+            return False
+        if is_changed:
+            return True
+        # A text that was there before this run is to be brought into force only as somebody looks on.
+        if place not in reading.changed:
             return False
         if not self._host.attended:
-            server = audit.server
-            message = (
-                f"whether {server.name} has read {', '.join(ours)} is not known, {server.restart_command} settles it"
+            self.notes.append(
+                f"whether {server.name} has read {place} is not known, {server.restart_command} settles it"
             )
-            self.notes.append(message)
         return self._host.attended
 
-    def _restart(self, server: Server) -> None:
+    def _restart(self, server: Server, place: str) -> None:
         if server.unit:
             self.done.append(server)
             service.restart(server.unit, self._host)
@@ -79,7 +80,7 @@ class Restarts:
             self.done.append(server)
             _signal(server, self._host)
         else:
-            message = f"{self._drop_in} is written, but {server.name} is no service's and has not read it"
+            message = f"{place} is written, but {server.name} is no service's and has not read it"
             self.pending.append(SshdError(Problem(message, server.restart_command)))
 
     def _reasons_not_to(self, audit: Audit) -> List[str]:
@@ -89,6 +90,9 @@ class Restarts:
         changed = self._changed_by_others(audit)
         if changed:
             found.append(f"{', '.join(changed)} may have changed since it read that")
+        if audit.server.is_to_start_otherwise and audit.server.unit:
+            where = ", ".join((audit.server.unit.name, *audit.server.unit.files))
+            found.append(f"{where} would start it with another command than it was started with")
         missing = _addresses_missing(audit)
         if missing:
             found.append(f"it does not listen on {', '.join(missing)}, which its configuration now names")
@@ -97,14 +101,16 @@ class Restarts:
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
         """Return what a server may not have read of others' files, which are as they were before this run."""
         before = self._transaction.before
+        files, folders = audit.inputs
         inputs = record.Inputs(
-            {**audit.inputs.files, **before.files}, {**audit.inputs.folders, **before.folders}
+            {name: before.files.get(name, found) for name, found in files.items()},
+            {name: before.folders.get(name, found) for name, found in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
         if noted:
             entries = tuple(one._replace(inputs=one.inputs.without(self._drop_in)) for one in noted.entries)
             noted = noted._replace(entries=entries)
-        reading = record.reading(audit.server, inputs, noted, audit.pid_file, self._host)
+        reading = record.reading(audit.server, inputs, noted, audit.pid_file)
         return () if reading.is_current else reading.changed
 
     def undo(self) -> str:
@@ -120,27 +126,6 @@ class Restarts:
             _signal(server, self._host)
             return "active"
         return "in an unknown state"
-
-
-def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
-    """Note what was verified, and which of the servers that are there now have read it, for status and the next run."""
-    old = record.load(host)
-    restarted_units = {server.name.partition(" ")[0] for server in restarted}
-    entries: List[record.Entry] = []
-    for server in now:
-        key = record.key(server)
-        audit: Optional[Audit] = next((one for one in audits if record.key(one.server) == key), None)
-        if audit is None or audit.settings is None:
-            continue
-        entry = record.Entry(key, audit.inputs, audit.settings.policy.section(), None)
-        if server.listener:
-            entry = entry._replace(generation=record.generation(server.listener))
-            is_new = server.name.partition(" ")[0] in restarted_units
-            if not is_new and not audit._replace(server=server).reading(old, host).is_current:
-                entries += [one for one in (old.entries if old else ()) if one.server == key]
-                continue
-        entries.append(entry)
-    record.save(entries, host)
 
 
 def _addresses_missing(audit: Audit) -> List[str]:

@@ -15,7 +15,8 @@ from .service import Script, Unit
 class Server(NamedTuple):
     """Name an sshd: its program and main file, and what starts it and which process it is, if any does and is.
 
-    `arguments` are None where the process does not tell them, and its unit neither.
+    `arguments` are None where the process does not tell them, and its unit neither. Since `steady_since`, in ticks
+    since the boot, the clock was not set.
     """
 
     program: str
@@ -24,6 +25,12 @@ class Server(NamedTuple):
     unit: Optional[Unit] = None
     script: Optional[Script] = None
     listener: Optional[Listener] = None
+    steady_since: Optional[int] = None
+
+    @property
+    def service(self) -> str:
+        """Return the name of what starts it, "sshd" for nothing that is known."""
+        return self.unit.name if self.unit else self.script.name if self.script else "sshd"
 
     @property
     def name(self) -> str:
@@ -33,6 +40,15 @@ class Server(NamedTuple):
             ports = ", ".join(str(port) for port in sorted({port for _, port in self.listener.addresses}))
             name += f" (process {self.listener.pid}, port {ports})" if ports else f" (process {self.listener.pid})"
         return name
+
+    @property
+    def is_to_start_otherwise(self) -> bool:
+        """Return whether its unit would start it with another program or other words than its process has."""
+        unit, listener = self.unit, self.listener
+        if unit is None or unit.program is None or listener is None or listener.words is None:
+            return False
+        programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
+        return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
     @property
     def restart_command(self) -> str:
@@ -66,7 +82,16 @@ def find(host: Host) -> List[Server]:
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
         found.append(_server(host, script=None if host.runs_systemd else service.script(host)))
+    steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
+    found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def _started_on_the_clock(server: Server) -> bool:
+    """Return whether systemd's note of a start, by the clock as it was then, still agrees with the clock."""
+    if server.listener is None or server.unit is None or server.unit.started is None:
+        return False
+    return abs(server.unit.started - processes.on_the_clock(server.listener.began)) <= processes.STEP_SECONDS
 
 
 def primary(found: List[Server], host: Host) -> Server:

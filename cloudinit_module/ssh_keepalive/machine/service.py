@@ -50,6 +50,11 @@ class Unit(NamedTuple):
         """Return whether it is on its way up, but not waiting to be tried again after a failure."""
         return self.state == "activating" and self.substate != "auto-restart"
 
+    @property
+    def is_reading(self) -> bool:
+        """Return whether its program was started, and does not take connections yet."""
+        return self.is_starting and self.substate == "start" and self.pid != 0
+
 
 def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
@@ -173,6 +178,14 @@ def restart(unit: Unit, host: Host) -> None:
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
 
 
+def wait(unit: Unit, host: Host) -> None:
+    """Wait until a unit that is starting runs or has failed, or for as long as a restart is waited for."""
+    end = time.monotonic() + host.patience
+    host.extend(host.patience)
+    while _now(unit.name, host).is_starting and time.monotonic() < end:
+        time.sleep(0.1)
+
+
 def recover(unit: Unit, host: Host) -> str:
     """Have a unit run again with the files that were put back; return its state."""
     host.spend_reserve()
@@ -211,7 +224,7 @@ def _until_up(before: Unit, asked: Answer, host: Host, retries: bool = False) ->
     end, pause = time.monotonic() + host.patience, 0.02
     while True:
         now = _now(before.name, host)
-        is_new = now.state == "active" and (now.pid, now.invocation) != (before.pid, before.invocation)
+        is_new = now.state == "active" and now.pid != before.pid and now.invocation != before.invocation
         has_failed = now.state == "failed" or (now.substate == "auto-restart" and not retries)
         if is_new or has_failed or time.monotonic() > end:
             return now

@@ -2,12 +2,12 @@
 """A look at this machine that changes nothing on it."""
 
 import os
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from .. import openssh, policy, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import Policy, PolicyError
-from . import audit, files, inspection, instance, processes, servers, state
+from . import audit, files, inspection, instance, processes, record, servers, shells, state
 from .apply import place
 from .host import Host
 from .problem import Problem, SshdError
@@ -46,6 +46,25 @@ def status(host: Host, root: str = "/") -> State:
     return found._replace(
         problems=(*found.problems, *problems), notes=(*found.notes, *notes), unregistered=unregistered
     )
+
+
+def note(host: Host) -> None:
+    """Note which servers have read the policy as it is now, while that can be told: others may change files later.
+
+    Raise PolicyError or SshdError if that cannot be found out.
+    """
+    text = files.text(place(host))
+    policy_in_force = sshd_config.read_policy(text) if text else None
+    if policy_in_force is None:
+        return
+    questions = Questions(host, prepares=False)
+    known = servers.find(host)
+    settings = audit.translated(policy_in_force, servers.primary(known, host), questions)
+    found: Dict[str, audit.Audit] = {}
+    for server in known:
+        if record.key(server) not in found:
+            found[record.key(server)] = audit.audit(server, settings, questions, host)
+    audit.note(list(found.values()), known, (), host)
 
 
 def image_status(root: str) -> State:
@@ -141,7 +160,10 @@ def _profile_problems(settings: Settings, host: Host) -> List[Problem]:
     is_as_written = now is None
     if settings.tmout:
         is_as_written = now is not None and sshd_config.is_same(now, tmout.render(settings.tmout))
-    return [] if is_as_written else [Problem(f"{file} is not as it was written", _REAPPLY)]
+    if not is_as_written:
+        return [Problem(f"{file} is not as it was written", _REAPPLY)]
+    wrong = shells.tmout_problem(settings.tmout, host) if settings.tmout else None
+    return [wrong] if wrong else []
 
 
 def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[processes.Session]:
