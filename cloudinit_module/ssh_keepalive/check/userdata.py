@@ -298,10 +298,15 @@ def _parts(content: bytes) -> Iterator[_Typed]:
             str(part.get_filename() or ""),
             kind,
             body,
-            next((name for name in _MERGE_HEADERS if headers.get(name)), ""),
+            _merge_header(headers),
             "Launch-Index" if "Launch-Index" in part else "",
             written if is_plain else "",
         )
+
+
+def _merge_header(headers: Dict[Any, Any]) -> str:
+    """Return the name of the header that sets another way of merging, "" without one."""
+    return next((name for name in _MERGE_HEADERS if headers.get(name)), "")
 
 
 def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
@@ -332,7 +337,7 @@ def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
                 # Here, unlike in a file of its own, a text without a start is cloud-config.
                 str(kind).lower() or _kind(content) or _CLOUD_CONFIG,
                 content,
-                next((name for name in _MERGE_HEADERS if entry.get(name)), ""),
+                _merge_header(entry),
                 "launch-index" if "launch-index" in entry else "",
             )
         )

@@ -158,8 +158,9 @@ class _Run:
             if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
                 self._verify_candidate(self._settings, way == _IN_MAIN, main)
             self._put_in_force(texts, main, way == _IN_MAIN)
-        file = self._server.main if way == _IN_MAIN else self._drop_in.path
-        notes = tuple(self._notes + self._restarts.notes)
+        is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
+        file = self._server.main if is_main else self._drop_in.path
+        notes = (*self._notes, *self._restarts.notes, *self._failed())
         runs = any(server.listener for server in self._servers)
         return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
 
@@ -261,6 +262,11 @@ class _Run:
             if starting:
                 self._servers = servers.find(self._host)
             self._server = servers.primary(self._servers, self._host)
+
+    def _failed(self) -> List[str]:
+        """Return what is to be said of units that have failed, whatever is in sshd's files."""
+        units = [server.unit for server in self._servers if server.unit and not server.listener]
+        return [f"{unit.name} has failed ({unit.result})" for unit in units if unit.state == "failed"]
 
     def _verify(self, in_main: bool) -> None:
         """Verify what the files say now for each server; raise SshdError if the main one does not enforce it."""

@@ -21,6 +21,10 @@ WAY_BACK_SECONDS = 15.0
 _BOOT_PATIENCE, _PATIENCE = 15.0, 60.0
 
 
+class SlowError(SshdError):
+    """Say which program did not answer in time, or said too much."""
+
+
 class Host:
     """Know one machine: `services` are the names under which sshd may be started, `root` is for tests.
 
@@ -38,6 +42,8 @@ class Host:
     ) -> None:
         self.services = services
         self.attended = attended
+        # Whether name services have answered, as long as none was too slow
+        self.names_answer = True
         self.patience = _PATIENCE if attended else _BOOT_PATIENCE
         self._root = root
         self.path = path
@@ -78,7 +84,7 @@ class Host:
         shown = " ".join((name, *arguments))
         seconds = min(seconds, self.seconds_left)
         if seconds <= 0:
-            raise SshdError(Problem(f"no time left for {shown}, the commands before took too long"))
+            raise SlowError(Problem(f"no time left for {shown}, the commands before took too long"))
         began = time.monotonic()
         try:
             answer = command.run((program, *arguments), seconds, {"PATH": self.path, "LC_ALL": "C", "TZ": "UTC"})
@@ -86,7 +92,3 @@ class Host:
             raise SlowError(Problem(f"{shown} {error}")) from None
         LOG.debug("%s: exit %d after %.0f ms", shown, answer.code, 1000 * (time.monotonic() - began))
         return answer
-
-
-class SlowError(SshdError):
-    """Say which program did not answer in time, or said too much."""

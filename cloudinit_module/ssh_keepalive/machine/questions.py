@@ -71,13 +71,15 @@ class Questions:
         )
         # -G wants neither host keys nor /run/sshd, and takes half the time of -T alone, which loads the keys.
         how = ["-G", "-T"] if is_asked_without_keys else ["-T"]
-        about = True
+        about = self._host.names_answer
         try:
-            answer = self._answer(server, *how, *options, *who)
+            answer = self._answer(server, *how, *options, *(who if about else ()))
         except SlowError:
+            if not about:
+                raise
             # A Match of groups has it ask name services. Without a connection it looks at no Match.
+            self._host.names_answer = about = False
             answer = self._answer(server, *how, *options)
-            about = False
         if answer.code != 0:
             said = answer._replace(err=trace.complaint(answer.err)).last_words()
             if NO_FOLDER in said or NO_KEYS in said:

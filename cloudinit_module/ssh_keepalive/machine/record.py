@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Hold all entries, and when they were written, in seconds since the boot; `clock` is the clock's lead over that."""
+    """Hold all entries, and when they were written, in seconds since the boot; `clock` is what the clock had then."""
 
     at: float
     clock: float

@@ -87,12 +87,11 @@ class Restarts:
         found = []
         if audit.server.unit and audit.server.unit.is_starting:
             found.append(f"{audit.server.unit.name} is starting")
+        if audit.server.other_command:
+            found.append(f"it would be started anew as {audit.server.other_command}")
         changed = self._changed_by_others(audit)
         if changed:
             found.append(f"{', '.join(changed)} may have changed since it read that")
-        if audit.server.is_to_start_otherwise and audit.server.unit:
-            where = ", ".join((audit.server.unit.name, *audit.server.unit.files))
-            found.append(f"{where} would start it with another command than it was started with")
         missing = _addresses_missing(audit)
         if missing:
             found.append(f"it does not listen on {', '.join(missing)}, which its configuration now names")

@@ -224,7 +224,7 @@ def _until_up(before: Unit, asked: Answer, host: Host, retries: bool = False) ->
     end, pause = time.monotonic() + host.patience, 0.02
     while True:
         now = _now(before.name, host)
-        is_new = now.state == "active" and (now.pid, now.invocation) != (before.pid, before.invocation)
+        is_new = now.state == "active" and now.pid != before.pid and now.invocation != before.invocation
         has_failed = now.state == "failed" or (now.substate == "auto-restart" and not retries)
         if is_new or has_failed or time.monotonic() > end:
             return now

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 from ssh_keepalive import openssh
-from ssh_keepalive.check import diagnostics, document, userdata
+from ssh_keepalive.check import diagnostics, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
@@ -134,69 +134,6 @@ def test_where_a_key_of_two_merged_mappings_is_told(section, said):
     message = "merged (<<) from line {}, too: PyYAML's versions keep different ones, set it beside the <<"
     assert [(remark.place[:2], remark.message) for remark in data.remarks] == [
         ((line, column), message.format(first)) for line, column, first in said
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "place", "message"),
-    [
-        ("a: !foo 1", (1, 4, 10), "not a value that YAML's !foo can have"),
-        ("a: !!int ''", (1, 4, 12), "not a value that YAML's !!int can have"),
-        ("a: 2024-13-45", (1, 4, 14), "not a value that YAML's !!timestamp can have"),
-        ("a: !foo [1]", (1, 4, 10), "tag !foo does not fit"),
-        ("a: =", (1, 4, 5), "= as a value, put it in quotes"),
-        ("a: <<", (1, 4, 6), "<< as a value, put it in quotes"),
-        ("<<: 3", (1, 5, 6), "<< merges a mapping or a list of mappings"),
-        ("? [a]\n: 1", (1, 3, 6), "a key that is a list or a mapping"),
-        ("a: *b", (1, 4, 6), "alias *b before its anchor"),
-        ("a: &x 1\nb: &x 2", (2, 4, 8), "anchor &x a second time"),
-        ("a: 1" + ":59" * 400, (1, 4, 1205), "a number of more than 1000 digits"),
-        # libyaml takes these three.
-        ("a: 3m\t", (1, 6, 7), "not YAML: a tab, indent with spaces"),
-        (
-            "a: |#b",
-            (1, 5, 6),
-            "not YAML: expected chomping or indentation indicators, but found '#', while scanning a block scalar",
-        ),
-        ("a: [b?c]", (1, 6, 7), "not YAML: expected ',' or ']', but got '?', while parsing a flow sequence"),
-        ("a: b: c", (1, 5, 6), "not YAML: mapping values are not allowed here"),
-        ("a: \x1b", (1, 4, 5), "character U+001B is not allowed in YAML"),
-    ],
-)
-def test_what_cloud_init_cannot_load(text, place, message):
-    if "more than" not in message:
-        with pytest.raises((yaml.YAMLError, ValueError, IndexError)):
-            yaml.safe_load(text)
-    with pytest.raises(document.DocumentError) as caught:
-        document.parse(text)
-    assert (tuple(caught.value.place), caught.value.message) == (place, message)
-
-
-# libyaml 0.2.6 stops at 1,000 by itself, at most 1024 characters ahead of what it has told.
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("a: " + "[" * 51, (1, 53, 54)),
-        ("a: " + "[" * 100000, (1, 53, 54)),
-        ("- " * 40 + "[" * 100000, (1, 91, 92)),
-        ("a: é" + "x" * 70000 + "\r\nb: " + "[" * 1001, (2, 53, 54)),
-        ("a: {b: " + "[" * 30 + "]" * 30 + ", c: " + "[" * 100000, (1, 121, 122)),
-    ],
-    ids=["slightly", "in-one-line", "in-dashes", "after-much", "after-less"],
-)
-def test_the_first_that_is_nested_too_deep_is_told(text, place):
-    with pytest.raises(document.DocumentError) as caught:
-        document.parse(text)
-    assert (tuple(caught.value.place), caught.value.message) == (place, "nested more than 50 deep")
-
-
-def test_duplicates_are_found_everywhere_but_not_what_is_merged():
-    text = "a: &a {x: 1, 'x': 2}\nb: [{true: 1, yes: 2}]\nc: {<<: *a, <<: *a, x: 3}\n1: 1\n0x1: 2\n"
-    found = document.duplicates(document.parse(text).node)
-    assert sorted((duplicate.place[:2], duplicate.path, duplicate.line) for duplicate in found) == [
-        ((1, 14), ("a", "x"), 1),
-        ((2, 15), ("b", 0, "True"), 2),
-        ((5, 1), ("1",), 4),
     ]
 
 

@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive import instance
+from ssh_keepalive.machine import instance
 
 IMAGE = "etc/cloud/cloud.cfg.d/95_x.cfg"
 VENDOR = "var/lib/cloud/instance/vendor-cloud-config.txt"

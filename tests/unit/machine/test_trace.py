@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive import trace
+from ssh_keepalive.machine import trace
 
 # What OpenSSH 8.4 and 10.6 say, the parts that count
 OLD = """\

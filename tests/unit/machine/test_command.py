@@ -2,8 +2,8 @@ import sys
 import time
 
 import pytest
-from ssh_keepalive import command
-from ssh_keepalive.command import Answer, CommandError
+from ssh_keepalive.machine import command
+from ssh_keepalive.machine.command import Answer, CommandError
 
 
 def run(script, seconds=30):

@@ -1,0 +1,115 @@
+"""A temporary machine whose commands are fakes, for what a real one cannot be made to do at will."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from fakes.proc import Proc
+from fakes.switches import Switches
+from fakes.units import DROP_IN, EVERYWHERE, Units
+from ssh_keepalive.machine.host import Host
+
+FAKES = Path(__file__).resolve().parent
+SHIPPED = ("sshd", "systemctl")
+
+
+class FakeMachine:
+    """Hold a temporary machine: its folders, its processes, its fake commands and a log of how they were called.
+
+    It runs systemd, has ssh.service with the alias sshd.service, and has not started it yet.
+    """
+
+    def __init__(self, root):
+        self.root = root
+        self.ssh, self.run, self.bin = root / "etc/ssh", root / "run", root / "usr/sbin"
+        self.profile = root / "etc/profile.d"
+        for folder in (self.ssh / "sshd_config.d", self.run / "systemd/system", self.bin, self.profile):
+            folder.mkdir(parents=True)
+        self.main = self.ssh / "sshd_config"
+        self.main.write_text("Include {}/sshd_config.d/*.conf\nUsePAM yes\n".format(self.ssh))
+        self.file = Path(str(root) + DROP_IN)
+        self.record = self.run / "ssh-keepalive.json"
+        self.proc = Proc(root / "proc")
+        self.units = Units(str(root))
+        self.units.add("ssh.service", aliases=["sshd.service"])
+        # The fakes are started by it.
+        (self.bin / "python3").symlink_to(os.path.realpath(sys.executable))
+        for name in SHIPPED:
+            self.have(name)
+
+    def have(self, name):
+        """Put a fake on the machine's path."""
+        (self.bin / name).symlink_to(FAKES / ("service" if name == "rc-service" else name))
+
+    def set(self, fake, **switches):
+        """Set switches of a fake."""
+        Switches(str(self.root), fake).set(**switches)
+
+    def openssh(self, version):
+        """Have sshd be of another version."""
+        self.set("sshd", version="OpenSSH_" + version)
+
+    def host(self, services=("ssh", "sshd"), attended=False, path=None):
+        """Return the product's view of this machine."""
+        return Host(services, attended, str(self.root), str(self.bin) if path is None else path)
+
+    def calls(self, name):
+        """Return the arguments of each call of a command."""
+        file = self.root / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [line.partition(" ")[2] for line in lines if line.split(" ")[0] == name]
+
+    def forget_calls(self):
+        """Start the log of calls anew."""
+        (self.root / "calls").unlink()
+
+    def verbs(self):
+        """Return what systemctl was told to do, and to which unit."""
+        return [" ".join(call.split()[-2:]) for call in self.calls("systemctl") if not call.startswith("show ")]
+
+    def start(self, name="ssh.service", began=None, addresses=EVERYWHERE):
+        """Have systemd start a unit; return the number of its process."""
+        (self.run / "sshd").mkdir(exist_ok=True)
+        return self._fresh_units().start(name, began, addresses)
+
+    def unit(self, name="ssh.service"):
+        """Return what systemd knows of a unit."""
+        return self._fresh_units().units[name]
+
+    def set_unit(self, name="ssh.service", **properties):
+        """Set properties of a unit."""
+        self._fresh_units().set(name, **properties)
+
+    def add_unit(self, name, **details):
+        """Add a unit."""
+        self._fresh_units().add(name, **details)
+
+    def stop(self, name="ssh.service"):
+        """Have systemd stop a unit."""
+        self._fresh_units().end(name)
+
+    def _fresh_units(self):
+        self.units = Units(str(self.root))
+        return self.units
+
+    def sshd_has_read(self, name="ssh.service"):
+        """Return the drop-in as it was when a unit's process was last started."""
+        return self.unit(name)["_read"]
+
+    def off_systemd(self, manager="service"):
+        """Have another init system: services are started by a command of that name."""
+        (self.run / "systemd/system").rmdir()
+        self.have(manager)
+
+    def shown(self, said):
+        """Return what was said, as it would be said on a machine of which this is the root."""
+        return str(said).replace(str(self.root), "")
+
+    def files(self):
+        """Return names, modes and contents of all in /etc."""
+        return {
+            str(file.relative_to(self.root)): (stat.S_IMODE(file.lstat().st_mode), file.read_bytes())
+            for file in self.root.glob("etc/**/*")
+            if file.is_file()
+        }
