@@ -36,7 +36,7 @@ build {
   sources = ["source.qemu.debian"]
 
   # 1 is a failure. 2 is a boot that has ended with something to complain about (cloud-init 23.4 and later): no reason to
-  # give up, and --long shows what it is. A policy that cannot be kept is always 1.
+  # give up, and --long shows what it is. A policy that cannot be enforced is always 1.
   provisioner "shell" {
     inline           = ["cloud-init status --wait --long"]
     valid_exit_codes = [0, 2]
@@ -52,7 +52,7 @@ build {
     destination = "/tmp/95_ssh_keepalive.cfg"
   }
 
-  # The image's own sshd is asked whether it can keep the default; then nothing of this machine stays in the image.
+  # The image's own sshd verifies that the default is in effect; then nothing of this machine stays in the image.
   provisioner "shell" {
     inline = [
       "sudo apt-get install -y /tmp/cloud-init-ssh-keepalive.deb",

@@ -1,16 +1,38 @@
 """The files that packages are built from, held against what they repeat."""
 
+import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from ssh_keepalive import __version__, cli, dropin, image
+from ssh_keepalive import __version__, cli, paths
 
 TOP = Path(__file__).resolve().parents[2]
 PACKAGING = TOP / "packaging"
-SPEC = "packaging/rpm/cloud-init-ssh-keepalive.spec"
-SCHEMA = "/usr/lib/python3/dist-packages/" + image._SCHEMA_FILE
+SPEC = "packaging/rpm/cloud-init-ssh-keepalive.spec.in"
+TEMPLATES = sorted(PACKAGING.glob("*/*.in"))
+SCHEMA = "/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
+GREP = "grep -qs '^# BEGIN ssh-keepalive$' /etc/ssh/sshd_config"
+
+
+def fill(*templates):
+    """Run packaging/template.py."""
+    command = [sys.executable, "-B", str(PACKAGING / "template.py"), *map(str, templates)]
+    environment = {**os.environ, "PYTHONPATH": str(TOP / "cloudinit_module")}
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """The text of each template with its paths, by its name without .in."""
+    folder = tmp_path_factory.mktemp("packaging")
+    for template in TEMPLATES:
+        (folder / template.name).write_text(template.read_text())
+    assert fill(*folder.iterdir()).returncode == 0
+    return {template.stem: (folder / template.stem).read_text() for template in TEMPLATES}
 
 
 @pytest.mark.parametrize(
@@ -29,16 +51,62 @@ def test_the_newest_version_is_the_modules(file, pattern):
 @pytest.mark.parametrize(
     ("script", "lines"),
     [
-        ("postinst", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
-        ("postrm", ["schema=" + SCHEMA, "original=$schema" + image.ORIGINAL]),
-        ("postrm", ["    rm -f " + path for path in (image._LIST_FILE, image._CLEAN_FILE)]),
-        ("postrm", ["    rm -f {}/{}".format(*place) for place in image._WRITTEN[:2]]),
-        ("triggers", ["interest-noawait " + path for path in (SCHEMA.rpartition("/")[0], image._CLOUD_CFG)]),
-        ("postinst", ["drop_in=/etc/ssh/sshd_config.d/" + dropin.NAME]),
+        ("postinst", ["schema=" + SCHEMA, "original=$schema.ssh-keepalive-original"]),
+        ("postrm", ["schema=" + SCHEMA, "original=$schema.ssh-keepalive-original"]),
+        (
+            "postrm",
+            [
+                "    rm -f /etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg",
+                "    rm -f /etc/cloud/clean.d/50-ssh-keepalive",
+                "    rm -f /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
+                "    rm -f /etc/profile.d/zz-ssh-keepalive.sh",
+            ],
+        ),
+        (
+            "triggers",
+            ["interest-noawait " + SCHEMA.rpartition("/")[0], "interest-noawait /etc/cloud/cloud.cfg"],
+        ),
+        ("postinst", ["    [ -e /etc/ssh/sshd_config.d/00-ssh-keepalive.conf ] || " + GREP]),
+        (
+            "cloud-init-ssh-keepalive.spec",
+            [
+                "[ -e /etc/ssh/sshd_config.d/00-ssh-keepalive.conf ] || " + GREP + " || exit 0",
+                "%ghost %attr(755, root, root) /usr/bin/ssh-keepalive",
+                "%ghost %attr(644, root, root) /etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg",
+            ],
+        ),
     ],
 )
-def test_the_scripts_know_the_paths(script, lines):
-    assert set(lines) <= set((PACKAGING / "debian" / script).read_text().splitlines())
+def test_the_scripts_know_the_paths(filled, script, lines):
+    assert set(lines) <= set(filled[script].splitlines())
+
+
+def test_nothing_is_left_to_fill_in(filled):
+    assert sorted(filled) == ["cloud-init-ssh-keepalive.spec", "postinst", "postrm", "triggers"]
+    assert [name for name, text in filled.items() if re.search("@[A-Z_]+@", text)] == []
+
+
+def test_no_script_repeats_a_path_that_is_the_modules():
+    known = [value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)]
+    known = [value for value in known if value.startswith(("/etc/", "/usr/bin/", "/run/", "#")) and value != paths.SSH]
+    assert {"/etc/ssh/sshd_config", "# BEGIN ssh-keepalive", "/usr/bin/ssh-keepalive"} < set(known)
+    scripts = [*TEMPLATES, *(PACKAGING / "debian" / name for name in ("prerm", "rules", "install"))]
+    assert [(file.name, value) for file in scripts for value in known if value in file.read_text()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.in", "@NO_SUCH_NAME@", "module 'ssh_keepalive.paths' has no attribute 'NO_SUCH_NAME'"),
+        ("x.sh", "@MAIN@", "x.sh: no template, its name does not end with .in"),
+    ],
+)
+def test_what_cannot_be_filled_in_is_an_error(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    done = fill(tmp_path / name)
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith(message + "\n")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 def test_the_manual_page_has_every_command():

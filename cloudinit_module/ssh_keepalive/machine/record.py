@@ -98,7 +98,7 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
 
 def _changed(folder: str) -> int:
     """Return when names in a folder have changed; of one that is not there, those where it would be."""
-    while not os.path.isdir(folder):
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
     status = os.stat(folder)
     # A folder that was moved here shows it by its ctime; a run of ours sets back the mtime of its own one.

@@ -90,8 +90,6 @@ class Restarts:
         found = []
         if audit.server.unit and audit.server.unit.is_starting:
             found.append(f"{audit.server.unit.name} is starting")
-        if audit.server.other_command:
-            found.append(f"it would be started anew as {audit.server.other_command}")
         changed = self._changed_by_others(audit)
         if changed:
             found.append(f"{', '.join(changed)} may have changed since it read that")

@@ -42,14 +42,13 @@ class Server(NamedTuple):
         return name
 
     @property
-    def other_command(self) -> str:
-        """Return with what command its unit would start it now, "" if that is how it runs."""
-        if not self.unit or not self.unit.program or not self.listener or self.listener.words is None:
-            return ""
-        is_same = os.path.realpath(self.unit.program) == os.path.realpath(self.program)
-        if is_same and " ".join(self.unit.words) == " ".join(self.listener.words):
-            return ""
-        return " ".join((self.unit.program, *self.unit.words))
+    def is_to_start_otherwise(self) -> bool:
+        """Return whether its unit would start it with another program or other words than its process has."""
+        unit, listener = self.unit, self.listener
+        if unit is None or unit.program is None or listener is None or listener.words is None:
+            return False
+        programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
+        return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
     @property
     def restart_command(self) -> str:
