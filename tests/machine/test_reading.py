@@ -154,7 +154,9 @@ EVENTS = {
     ),
     "our own file removed": Event(f"rm {DROP_IN}", (0, 1)),
     "our own file changed": Event(f"sed -i 's/Interval 61/Interval 7/' {DROP_IN}", BAD),
-    "our own file changed, and a restart": Event(f"sed -i 's/Interval 61/Interval 7/' {DROP_IN}\n{RESTART}", BAD, False),
+    "our own file changed, and a restart": Event(
+        f"sed -i 's/Interval 61/Interval 7/' {DROP_IN}\n{RESTART}", BAD, False
+    ),
     "sshd stopped": Event("systemctl stop ssh", NOT_SURE),
 }
 NAMES = list(EVENTS)

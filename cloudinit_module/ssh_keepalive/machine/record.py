@@ -17,7 +17,6 @@ from .host import Host
 from .processes import Listener
 from .servers import Server
 
-
 # As Linux follows them
 _MOST_LINKS = 40
 # What a file that was written in one go has between its times
