@@ -25,7 +25,7 @@ def fill(text: str) -> str:
 if __name__ == "__main__":
     for template in map(Path, sys.argv[1:]):
         if template.suffix != ".in":
-            sys.exit("{}: no template, its name does not end with .in".format(template))
+            sys.exit(f"{template}: no template, its name does not end with .in")
         file = template.with_suffix("")
         file.write_text(fill(template.read_text(encoding="utf-8")), encoding="utf-8")
         shutil.copymode(str(template), str(file))

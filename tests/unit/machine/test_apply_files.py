@@ -268,7 +268,10 @@ def test_what_somebody_changes_in_the_main_file_after_it_was_replaced_stays_when
 
 
 def test_both_files_come_back_when_sshd_does_not(machine, refused):
-    apply(BOTH_FILES._replace(unresponsive_timeout=None, client_alive_interval=99, client_alive_count_max=2), machine.host())
+    apply(
+        BOTH_FILES._replace(unresponsive_timeout=None, client_alive_interval=99, client_alive_count_max=2),
+        machine.host(),
+    )
     machine.start()
     machine.set("systemctl", dies_of="Interval 45")
     assert refused(POLICY._replace(idle_timeout=60, idle_fallback="tmout")).endswith("sshd is active")
