@@ -4,14 +4,17 @@ import os
 import shutil
 import stat
 import sys
+import time
 from pathlib import Path
 
 from fakes.proc import Proc
 from fakes.switches import Switches
-from fakes.units import DROP_IN, EVERYWHERE, Units
+from fakes.units import DROP_IN, EVERYWHERE, TITLE, Units
 from ssh_keepalive.machine.host import Host
 
 FAKES = Path(__file__).resolve().parent
+# Ticks of the boot's clock, and of the one of file systems, are shorter.
+PAUSE = 0.03
 CHANGING = ("etc", "run", "proc")
 SHIPPED = ("sshd", "systemctl", "bash")
 
@@ -71,10 +74,25 @@ class FakeMachine:
         """Return what systemctl was told to do, and to which unit."""
         return [" ".join(call.split()[-2:]) for call in self.calls("systemctl") if not call.startswith("show ")]
 
-    def start(self, name="ssh.service", began=None, addresses=EVERYWHERE):
-        """Have systemd start a unit; return the number of its process."""
+    def start(self, name="ssh.service", began=None, addresses=None):
+        """Have systemd start a unit, after all that was written and before all that will be; return its process."""
         (self.run / "sshd").mkdir(exist_ok=True)
-        return self._fresh_units().start(name, began, addresses)
+        time.sleep(PAUSE)
+        pid = self._fresh_units().start(name, began, addresses)
+        time.sleep(PAUSE)
+        return pid
+
+    def start_by_hand(self, pid=5000900, words="", parent=1, addresses=EVERYWHERE, title=TITLE, writes_pid=True):
+        """Have an sshd that no service knows, started as `start` does; return its process."""
+        (self.run / "sshd").mkdir(exist_ok=True)
+        time.sleep(PAUSE)
+        program = str(self.bin / "sshd")
+        self.proc.add(pid, parent, title.format(" ".join(filter(None, (program, words)))), exe=program, whole=True)
+        self.proc.listen(pid, *addresses)
+        if writes_pid:
+            (self.run / "sshd.pid").write_text("{}\n".format(pid))
+        time.sleep(PAUSE)
+        return pid
 
     def unit(self, name="ssh.service"):
         """Return what systemd knows of a unit."""

@@ -174,6 +174,10 @@ def restart(unit: Unit, host: Host) -> None:
     if now.is_starting:
         message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
+    if now.state == "active" and (now.pid, now.invocation) == (unit.pid, unit.invocation):
+        # Its job waits for another one.
+        message = f"{unit.name} still runs as before after {host.patience:.0f} s, its restart waits"
+        raise UnansweredError(Problem(message, "systemctl list-jobs tells for what"))
     if now.state != "active":
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
 
