@@ -1,6 +1,7 @@
 """A temporary machine whose commands are fakes, for what a real one cannot be made to do at will."""
 
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from fakes.units import DROP_IN, EVERYWHERE, Units
 from ssh_keepalive.machine.host import Host
 
 FAKES = Path(__file__).resolve().parent
-SHIPPED = ("sshd", "systemctl")
+CHANGING = ("etc", "run", "proc")
+SHIPPED = ("sshd", "systemctl", "bash")
 
 
 class FakeMachine:
@@ -35,6 +37,7 @@ class FakeMachine:
         self.units.add("ssh.service", aliases=["sshd.service"])
         # The fakes are started by it.
         (self.bin / "python3").symlink_to(os.path.realpath(sys.executable))
+        (self.bin / "env").symlink_to("/usr/bin/env")
         for name in SHIPPED:
             self.have(name)
 
@@ -96,6 +99,23 @@ class FakeMachine:
     def sshd_has_read(self, name="ssh.service"):
         """Return the drop-in as it was when a unit's process was last started."""
         return self.unit(name)["_read"]
+
+    def snapshot(self):
+        """Return a copy of all that changes on the machine."""
+        copy = Path(str(self.root) + ".snapshot")
+        for name in CHANGING:
+            shutil.copytree(str(self.root / name), str(copy / name), symlinks=True)
+        shutil.copy(self.units.file, str(copy))
+        return copy
+
+    def restore(self, snapshot):
+        """Have all be as it was; what is copied has changed now, and a listener is started after that."""
+        for name in CHANGING:
+            shutil.rmtree(str(self.root / name))
+            shutil.copytree(str(snapshot / name), str(self.root / name), symlinks=True)
+        shutil.copy(str(snapshot / Path(self.units.file).name), self.units.file)
+        self.record.unlink(missing_ok=True)
+        self.start()
 
     def off_systemd(self, manager="service"):
         """Have another init system: services are started by a command of that name."""
