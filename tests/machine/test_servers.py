@@ -42,9 +42,7 @@ SECONDS = {
         f"systemd-run -q --unit=old -p Type=forking -p PIDFile=/run/mgmt.pid /usr/sbin/sshd -f {MANAGEMENT}",
         "old.service",
     ),
-    "a copy of the program": Second(
-        f"mkdir -p /opt/x; cp /usr/sbin/sshd /opt/x/sshd; /opt/x/sshd -f {MANAGEMENT}"
-    ),
+    "a copy of the program": Second(f"mkdir -p /opt/x; cp /usr/sbin/sshd /opt/x/sshd; /opt/x/sshd -f {MANAGEMENT}"),
     "a file elsewhere": Second("/usr/sbin/sshd -f /srv/sshd.conf", file="/srv/sshd.conf"),
 }
 NAMES = list(SECONDS)

@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
-from ..policy import KEY, Policy
+from ..policy import KEY, Policy, PolicyError
 from . import audit, files, processes, record, servers, service, shells, trace, verification
 from .audit import Audit
 from .files import ChangedError, File, Transaction
@@ -15,6 +15,7 @@ from .host import Host
 from .problem import NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
+from .servers import Server
 from .verification import Deviation
 
 # The ways to have sshd read a policy, each where the ones before it do not do
@@ -287,13 +288,19 @@ class _Run:
                 self._audits.append(same._replace(server=server))
                 continue
             try:
-                other = audit.audit(server, self._settings, self._questions, self._host)
-            except SshdError as error:
-                self._problems += error.problems
+                other = audit.audit(server, self._settings_for(server), self._questions, self._host)
+            except (SshdError, PolicyError) as error:
+                self._problems += error.problems if isinstance(error, SshdError) else [Problem(str(error))]
                 continue
             self._problems += _problems_of_another(other, self._drop_in.path)
             if other.reads(self._drop_in.path):
                 self._audits.append(other)
+
+    def _settings_for(self, server: Server) -> Optional[Settings]:
+        """Return what another server's program makes of the policy, which may be of another version."""
+        if self._settings is None or self._questions.version(server) == self._settings.version:
+            return self._settings
+        return audit.translated(self._policy, server, self._questions)
 
     def _judge(self, found: Audit, settings: Settings, in_main: bool) -> None:
         """Raise SshdError if the machine's own server does not enforce the policy."""
@@ -331,4 +338,9 @@ def _problems_of_another(found: Audit, drop_in: str) -> List[Problem]:
         message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
         remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
         return [Problem(message, remedy)]
+    ours = [one for one in deviations if (one.set_by or "").rpartition(":")[0] == drop_in]
+    if ours and found.settings:
+        version = "OpenSSH {}.{}".format(*found.settings.version)
+        message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
+        return [Problem(message, "have both started from the same program")]
     return [verification.problem(one, found.server) for one in deviations]

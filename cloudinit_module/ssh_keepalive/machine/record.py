@@ -5,6 +5,7 @@ Times of files lie (chmod, cp -p, a clock that is set), so equality with what wa
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -15,6 +16,11 @@ from . import processes, service
 from .host import Host
 from .processes import Listener
 from .servers import Server
+
+# As Linux follows them
+_MOST_LINKS = 40
+# What a file that was written in one go has between its times
+_WRITTEN_SECONDS = 0.1
 
 
 class Inputs(NamedTuple):
@@ -72,19 +78,48 @@ class Reading(NamedTuple):
 
 
 def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
-    """Return what files and folders are now."""
+    """Return what files and folders are now; a folder may be a pattern of several."""
     found: Dict[str, List[Any]] = {}
     for file in files:
         with contextlib.suppress(OSError):
             status = os.stat(file)
             with open(file, "rb") as stream:
                 content = hashlib.sha256(stream.read()).hexdigest()
-            found[file] = [status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size, content]
+            changed = max([status.st_ctime_ns, *map(_linked, _links(file))])
+            found[file] = [status.st_dev, status.st_ino, changed, status.st_size, content]
     times = {}
     for folder in folders:
-        with contextlib.suppress(OSError):
-            times[folder] = os.stat(folder).st_mtime_ns
+        for place in (folder, *(glob.glob(folder) if glob.has_magic(folder) else ())):
+            with contextlib.suppress(OSError):
+                times[place] = max([_changed(place), *map(_linked, _links(place))])
     return Inputs(found, times)
+
+
+def _changed(folder: str) -> int:
+    """Return when names in a folder have changed; of one that is not there, those where it would be."""
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    status = os.stat(folder)
+    # A folder that was moved here shows it by its ctime; a run of ours sets back the mtime of its own one.
+    is_own = folder.endswith(paths.DROP_IN_FOLDER)
+    return status.st_mtime_ns if is_own else max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _linked(link: str) -> int:
+    return os.lstat(link).st_ctime_ns
+
+
+def _links(path: str) -> List[str]:
+    """Return the symbolic links on the way to a file."""
+    found: List[str] = []
+    here, rest = "/", path.split("/")
+    while rest and len(found) < _MOST_LINKS:
+        here = os.path.normpath(os.path.join(here, rest.pop(0)))
+        if os.path.islink(here):
+            found.append(here)
+            rest = os.readlink(here).split("/") + rest
+            here = "/" if os.path.isabs(os.readlink(here)) else os.path.dirname(here)
+    return found
 
 
 def generation(listener: Listener) -> List[Any]:
@@ -155,6 +190,16 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
     return Reading(None if later else True, tuple(sorted(later)))
 
 
+def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:
+    """Return when a process has written its PID file, in seconds since the epoch: when it has read its files last."""
+    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
+        status = os.stat(pid_file)
+        # sshd sets both at once, others who touch it do not.
+        if abs(status.st_mtime - status.st_ctime) < _WRITTEN_SECONDS:
+            return status.st_mtime
+    return None
+
+
 def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional[Record]) -> float:
     """Return when a process has read its files at the latest that is sure, in seconds since the epoch.
 
@@ -162,9 +207,7 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     The one moves when the clock is set, the other does not: if nothing shows that it was not set, the earlier counts.
     """
     began = processes.on_the_clock(listener.began)
-    wrote = None
-    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
-        wrote = os.stat(pid_file).st_mtime
+    wrote = wrote_pid_file(listener, pid_file)
     is_steady = server.steady_since is not None and listener.began >= server.steady_since
     if record and processes.in_seconds(listener.began) >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS

@@ -61,13 +61,16 @@ class Restarts:
         if is_changed:
             return True
         # A text that was there before this run is to be brought into force only as somebody looks on.
-        if place not in reading.changed:
-            return False
-        if not self._host.attended:
-            self.notes.append(
-                f"whether {server.name} has read {place} is not known, {server.restart_command} settles it"
-            )
-        return self._host.attended
+        if place in reading.changed and self._host.attended:
+            return True
+        if not reading.is_noted:
+            message = f"whether {server.name} has read {', '.join(reading.changed)} as it is now is not known"
+            problem = Problem(message, f"{server.restart_command} settles it")
+            if self._host.attended:
+                self.pending.append(UnansweredError(problem))
+            else:
+                self.notes.append(str(problem))
+        return False
 
     def _restart(self, server: Server, place: str) -> None:
         if server.unit:
@@ -90,9 +93,6 @@ class Restarts:
         changed = self._changed_by_others(audit)
         if changed:
             found.append(f"{', '.join(changed)} may have changed since it read that")
-        if audit.server.is_to_start_otherwise and audit.server.unit:
-            where = ", ".join((audit.server.unit.name, *audit.server.unit.files))
-            found.append(f"{where} would start it with another command than it was started with")
         missing = _addresses_missing(audit)
         if missing:
             found.append(f"it does not listen on {', '.join(missing)}, which its configuration now names")
@@ -155,7 +155,9 @@ def _signal(server: Server, host: Host) -> None:
     end = time.monotonic() + _SIGNAL_SECONDS
     while time.monotonic() < end:
         now = next((one for one in processes.listeners(host) if one.pid == before.pid), None)
-        if now and now.began == before.began and now.sockets != before.sockets:
-            return
+        # It opens them one by one.
+        if now and now.began == before.began and not set(now.sockets) & set(before.sockets):
+            if now.addresses == before.addresses:
+                return
         time.sleep(0.05)
     raise SshdError(Problem(f"{server.name} does not listen again after kill -HUP", "start it by hand"))

@@ -74,6 +74,11 @@ class Status(NamedTuple):
     code: int
     found: dict[str, Any]
 
+    def server(self, **wanted: Any) -> dict[str, Any]:
+        """Return what is said of the one server with some values."""
+        (found,) = [one for one in self.found["servers"] if wanted.items() <= one.items()]
+        return found
+
     @property
     def problems(self) -> str:
         """All problems with their remedies, a line each."""
