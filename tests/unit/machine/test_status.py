@@ -1,0 +1,352 @@
+"""The state of a machine: what was asked, what is expected, and what sshd says."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft4Validator
+from ssh_keepalive.machine import files
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.report import as_json, as_text
+from ssh_keepalive.machine.status import status
+from ssh_keepalive.policy import Entry, Policy
+
+POLICY = Policy(unresponsive_timeout=180)
+PROMISE = "a client that stopped answering is disconnected 180 s after its last sign of life"
+NO_CLOUD_INIT = "note: no cloud-init here that would run the module"
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "schema/status.schema.json").read_text())
+DROP_IN = "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf"
+
+
+@pytest.fixture
+def enforced(machine):
+    """A machine with a policy, and an sshd that has read it."""
+    apply(POLICY, machine.host())
+    machine.start()
+    machine.forget_calls()
+    return machine
+
+
+def told(machine, code, **changes):
+    """Return what is said of a machine, which stays as it is."""
+    before = machine.files(), sorted(str(path) for path in machine.run.rglob("*"))
+    found = status(machine.host(**changes), str(machine.root))
+    assert (machine.files(), sorted(str(path) for path in machine.run.rglob("*"))) == before
+    assert machine.verbs() == []
+    Draft4Validator(SCHEMA).validate(json.loads(json.dumps(as_json(found))))
+    lines = machine.shown(as_text(found)).splitlines()
+    assert found.exit_code == code, lines
+    return lines
+
+
+def asks(machine, section):
+    """Have cloud-init's configuration of this instance ask for something."""
+    folder = machine.root / "var/lib/cloud/instance"
+    folder.mkdir(parents=True)
+    (folder / "cloud-config.txt").write_text("ssh_keepalive: " + section)
+
+
+def fails(machine, error):
+    """Have cloud-init have written down how the module failed."""
+    result = machine.root / "run/cloud-init/result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"v1": {"datasource": None, "errors": ["('ssh', OSError(1))", error]}}))
+    return str(result)
+
+
+def test_an_enforced_policy(enforced):
+    assert told(enforced, 0) == [
+        "enforced: " + PROMISE,
+        'policy: {"unresponsive_timeout": 180}',
+        "asked by: ssh-keepalive apply, or an earlier instance",
+        "openssh: 8.4",
+        "expected: ClientAliveInterval 45, ClientAliveCountMax 3",
+        "sshd: ssh.service (process 5000001, port 22) has read the configuration as it is now",
+        NO_CLOUD_INIT,
+    ]
+    asked = "-T -ddd -C user={},host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+    assert enforced.calls("sshd") == ["-V", asked.format(".invalid"), asked.format("root")]
+    assert len(enforced.calls("systemctl")) == 1
+
+
+def test_a_newer_sshd_is_asked_for_its_configuration_alone(enforced):
+    enforced.openssh("9.9")
+    told(enforced, 0)
+    assert enforced.calls("sshd")[1].startswith("-G -T -ddd -C ")
+
+
+def test_nothing_is_configured(machine):
+    assert told(machine, 0) == ["not configured", NO_CLOUD_INIT]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("true", "user-data asks for a policy, and there is no " + DROP_IN),
+        (
+            "{unresponsive_timeout: 1s}",
+            "user-data asks for what is refused: ssh_keepalive.unresponsive_timeout: '1s': "
+            "expected a time from 15s to 1d, for example 3m",
+        ),
+    ],
+)
+def test_what_was_asked_and_is_not_there(machine, section, message):
+    asks(machine, section)
+    assert told(machine, 1)[:2] == ["not enforced: " + message, "remedy: correct that, then ssh-keepalive apply FILE"]
+
+
+# What cloud-init has written on Python 3.6, and does from 3.7 on.
+@pytest.mark.parametrize(
+    "error", ["""('ssh_keepalive', SshdError("it's so",))""", """('ssh_keepalive', SshdError("it's so"))"""]
+)
+def test_the_reason_is_told_for_which_it_is_not_there(machine, error):
+    asks(machine, "true")
+    fails(machine, error)
+    assert told(machine, 1)[0] == (
+        "not enforced: user-data asks for a policy, and there is no " + DROP_IN + ": it's so"
+    )
+
+
+def test_an_older_policy_than_the_one_that_failed(enforced):
+    asks(enforced, "{unresponsive_timeout: 1h}")
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+    result = fails(enforced, "('ssh_keepalive', SshdError('no luck'))")
+    later = time.time() + 60
+    os.utime(result, (later, later))
+    assert told(enforced, 1)[:2] == [
+        "not enforced: cloud-init's configuration was refused, this is an older policy: no luck",
+        "remedy: correct that, then ssh-keepalive apply FILE",
+    ]
+    # One that was applied by hand after that
+    os.utime(result, (1000, 1000))
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+
+
+def test_who_asked_for_what_is_enforced(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    assert told(enforced, 0)[2] == "asked by: user-data"
+
+
+def test_off_is_enforced_where_nothing_is(machine):
+    asks(machine, "false")
+    assert told(machine, 0)[:2] == ["not configured", "cloud-init's configuration: false by user-data"]
+
+
+def test_each_value_that_does_not_win_is_a_problem(enforced):
+    (enforced.file.parent / "00-a.conf").write_text("ClientAliveInterval 7\nClientAliveCountMax 1\n")
+    folder = "/etc/ssh/sshd_config.d/"
+    assert told(enforced, 1)[:4] == [
+        "not enforced: ClientAliveInterval is 7 where 45 is expected, " + folder + "00-a.conf:1 overrides it",
+        "remedy: remove that line and restart sshd",
+        "problem: ClientAliveCountMax is 1 where 3 is expected, " + folder + "00-a.conf:2 overrides it",
+        "remedy: remove that line and restart sshd",
+    ]
+
+
+def test_a_main_file_that_reads_no_drop_ins(enforced):
+    enforced.main.write_text("UsePAM yes\n")
+    assert told(enforced, 1)[:2] == [
+        "not enforced: ClientAliveInterval is 0 where 45 is expected: /etc/ssh/sshd_config does not read " + DROP_IN,
+        "remedy: ssh-keepalive reapply",
+    ]
+
+
+def test_a_vendors_main_file_that_reads_no_drop_ins_is_not_ours_to_change(enforced):
+    vendor = enforced.root / "usr/etc/ssh/sshd_config"
+    vendor.parent.mkdir(parents=True)
+    enforced.main.unlink()
+    vendor.write_text("UsePAM yes\n")
+    enforced.set("sshd", main="/usr/etc/ssh/sshd_config")
+    assert told(enforced, 1)[:2] == [
+        "not enforced: ClientAliveInterval is 0 where 45 is expected: /usr/etc/ssh/sshd_config does not read "
+        + DROP_IN,
+        "remedy: put 'Include " + DROP_IN + "' on its first line, then systemctl restart ssh.service",
+    ]
+
+
+def test_a_match_of_somebody_elses_for_a_user_a_network_and_unknown_ones(enforced):
+    with enforced.main.open("a") as stream:
+        stream.write("Match User !bob,al*\nClientAliveInterval 9\nMatch Address 10.0.0.0/8\nClientAliveInterval 8\n")
+        stream.write("Match Group root\nClientAliveInterval 45\nMatch Version old\nClientAliveInterval 6\n")
+    lines = told(enforced, 1)
+    remedy = "remedy: remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
+    said = "ClientAliveInterval is {} where 45 is expected for Match {}, /etc/ssh/sshd_config:{} overrides it"
+    assert lines[:4] == [
+        "not enforced: " + said.format(9, "User !bob,al*", 4),
+        remedy,
+        "problem: " + said.format(8, "Address 10.0.0.0/8", 6),
+        remedy,
+    ]
+    assert len([line for line in lines if line.startswith("problem: ")]) == 1
+
+
+def test_a_match_of_which_nobody_is_known_leaves_it_unknown(enforced):
+    with enforced.main.open("a") as stream:
+        stream.write("Match Version old\nClientAliveInterval 6\n")
+    enforced.start()
+    assert told(enforced, 2)[:2] == [
+        "unknown: what Match Version old changes is not known, since nobody is known whom it fits",
+        "remedy: look at what that Match sets",
+    ]
+
+
+def test_a_match_that_sets_nothing_of_ours_is_not_asked_about(enforced):
+    with enforced.main.open("a") as stream:
+        stream.write("Match Version old\nX11Forwarding no\n")
+    enforced.start()
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+    assert len(enforced.calls("sshd")) == 3
+
+
+def test_what_root_has_by_name_is_a_problem(enforced):
+    (enforced.file.parent / "50-root.conf").write_text("Match User root\nClientAliveInterval 0\n")
+    assert told(enforced, 1)[0] == (
+        "not enforced: ClientAliveInterval is 0 where 45 is expected for user root from 192.0.2.1, "
+        "/etc/ssh/sshd_config.d/50-root.conf:2 overrides it"
+    )
+
+
+def test_entries_of_match_are_asked_about(machine):
+    entries = (
+        Entry("user", ("root",), client_alive_interval=30, client_alive_count_max=3),
+        Entry("group", ("no-such-group",), client_alive_interval=31, client_alive_count_max=3),
+    )
+    apply(POLICY._replace(match=entries), machine.host())
+    lines = told(machine, 0, path=None)
+    assert "note: match[1] is not verified, Match Group no-such-group fits nobody who is known here yet" in lines
+    assert not [line for line in lines if "is not known" in line]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Interval 45", "Interval 99", "ClientAliveInterval is 99 where 45 is expected: {} was changed by hand"),
+        ("ClientAliveInterval 45\n", "", "ClientAliveInterval is 0 where 45 is expected: {} was changed by hand"),
+        ("Interval 45", "Interval 30", "ClientAliveInterval is 30 where 45 is expected: {} was changed by hand"),
+    ],
+)
+def test_a_drop_in_that_was_changed_by_hand(enforced, old, new, message):
+    enforced.file.write_text(enforced.file.read_text().replace(old, new))
+    assert told(enforced, 1)[:2] == ["not enforced: " + message.format(DROP_IN), "remedy: ssh-keepalive reapply"]
+
+
+def test_a_drop_in_that_was_changed_by_hand_and_means_the_same(enforced):
+    enforced.file.write_text(enforced.file.read_text() + "# mine\n")
+    enforced.start()
+    assert "note: {} was changed by hand, but sshd has the expected values".format(DROP_IN) in told(enforced, 0)
+
+
+def test_a_drop_in_for_another_openssh(enforced):
+    enforced.openssh("9.2")
+    assert told(enforced, 1)[:2] == [
+        "not enforced: ClientAliveInterval is 45 where 18 is expected: " + DROP_IN + " is written for another OpenSSH",
+        "remedy: ssh-keepalive reapply",
+    ]
+
+
+def test_a_policy_that_this_openssh_cannot_enforce(machine):
+    machine.openssh("9.9")
+    apply(Policy(idle_timeout=900), machine.host())
+    machine.openssh("8.4")
+    assert told(machine, 1)[:2] == [
+        "not enforced: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, "
+        "which ends shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
+        "remedy: ssh-keepalive apply FILE, with a policy that it can enforce",
+    ]
+
+
+def test_a_profile_that_is_gone(machine):
+    apply(Policy(idle_timeout=900, idle_fallback="tmout"), machine.host())
+    assert told(machine, 0)[-2] == (
+        "sshd: ssh.service does not run, it reads the configuration as it is when it starts"
+    )
+    (machine.profile / "zz-ssh-keepalive.sh").unlink()
+    assert told(machine, 1)[:2] == [
+        "not enforced: /etc/profile.d/zz-ssh-keepalive.sh is not as it was written",
+        "remedy: ssh-keepalive reapply",
+    ]
+
+
+def test_a_file_that_cannot_be_read(enforced, monkeypatch):
+    def text(file):
+        raise PermissionError(13, "Permission denied", file)
+
+    monkeypatch.setattr(files, "text", text)
+    assert told(enforced, 2) == ["unknown: /etc/ssh/sshd_config: Permission denied", "remedy: ask as root"]
+
+
+def test_no_sshd(enforced):
+    enforced.off_systemd()
+    enforced.stop()
+    assert told(enforced, 2, path="/nowhere")[:2] == [
+        "unknown: sshd is not on this machine (looked in /nowhere)",
+        "remedy: have sshd answer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "verdict"),
+    [
+        ("Missing privilege separation directory: /run/sshd", 2, "unknown: sshd -T answers once sshd has started: {}"),
+        ("sshd: no hostkeys available -- exiting.", 2, "unknown: sshd -T answers once sshd has started: {}"),
+        ("/x: line 1: Bad configuration option: y", 1, "not enforced: sshd refuses its configuration: {}"),
+    ],
+)
+def test_an_sshd_that_does_not_say(enforced, said, code, verdict):
+    enforced.set("sshd", answers={"-ddd": (255, "", "debug1: sshd version\n" + said)})
+    assert told(enforced, code)[0] == verdict.format(said)
+
+
+def test_a_drop_in_without_a_policy(enforced):
+    enforced.file.write_text("ClientAliveInterval 45\n")
+    assert told(enforced, 1)[:2] == [
+        "not enforced: " + DROP_IN + " has no policy line that can be read",
+        "remedy: ssh-keepalive apply FILE",
+    ]
+
+
+def test_a_cloud_init_that_cannot_run_the_module(enforced):
+    file = enforced.root / "usr/lib/python3/dist-packages/cloudinit/version.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    lines = told(enforced, 1)
+    assert lines[:3] == [
+        "not registered: cloud-init may not run the module: "
+        "/etc/cloud/cloud.cfg: not in the image, install cloud-init first",
+        "remedy: correct that, then ssh-keepalive register",
+        'policy: {"unresponsive_timeout": 180}',
+    ]
+
+
+def test_a_policy_in_the_main_file(machine):
+    machine.openssh("8.0")
+    machine.main.write_text("UsePAM yes\n")
+    apply(POLICY, machine.host())
+    assert told(machine, 0)[0] == "enforced: " + PROMISE
+    text = machine.main.read_text()
+    machine.main.write_text(text.replace("Interval 45", "Interval 46"))
+    assert told(machine, 1)[:2] == [
+        "not enforced: ClientAliveInterval is 46 where 45 is expected: /etc/ssh/sshd_config was changed by hand",
+        "remedy: ssh-keepalive reapply",
+    ]
+
+
+def test_what_the_configuration_asks_and_this_sshd_cannot_do(enforced):
+    folder = enforced.root / "etc/cloud/cloud.cfg.d"
+    folder.mkdir(parents=True)
+    (folder / "95_ssh_keepalive.cfg").write_text("ssh_keepalive: {idle_timeout: 15m}\n")
+    lines = told(enforced, 1)
+    assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
+    assert lines[1] == "remedy: correct that, then ssh-keepalive apply FILE"
+
+
+def test_an_option_of_the_sshd_that_runs(enforced):
+    enforced.add_unit("ssh.service", words="-D -o ClientAliveInterval=0")
+    enforced.start()
+    assert told(enforced, 1)[:2] == [
+        "not enforced: ClientAliveInterval is 0 where 45 is expected, "
+        "sshd is started with -o ClientAliveInterval=0, which overrides it",
+        "remedy: remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it",
+    ]
