@@ -7,7 +7,7 @@ import sys
 import cc_ssh_keepalive
 import pytest
 from cc_ssh_keepalive import handle, meta
-from ssh_keepalive import sshd
+from ssh_keepalive.machine import apply as apply_module
 from ssh_keepalive.policy import Policy, PolicyError
 
 SOURCE = os.path.dirname(cc_ssh_keepalive.__file__)
@@ -23,16 +23,14 @@ class Cloud:
 
 
 @pytest.fixture
-def applied(monkeypatch, machine):
+def applied(monkeypatch):
     policies = []
-    real = sshd.Sshd
 
-    def apply(policy, target):
-        policies.append((policy, target._services))
+    def apply(policy, host):
+        policies.append((policy, host.services, host.attended))
         return "report"
 
-    monkeypatch.setattr(sshd, "Sshd", lambda services: real(services))
-    monkeypatch.setattr(sshd, "apply", apply)
+    monkeypatch.setattr(apply_module, "apply", apply)
     return policies
 
 
@@ -66,7 +64,7 @@ def test_both_ways_of_calling_it(applied, caplog):
     caplog.set_level(logging.INFO)
     handle("ssh_keepalive", {"ssh_keepalive": True}, Cloud(), logging.getLogger(), [])
     handle(name="ssh_keepalive", cfg={"ssh_keepalive": True}, cloud=Cloud(), args=[])
-    assert applied == [(Policy(unresponsive_timeout=180), ("sshd",))] * 2
+    assert applied == [(Policy(unresponsive_timeout=180), ("sshd",), False)] * 2
     assert [(record.levelname, record.message) for record in caplog.records] == [("INFO", "report")] * 2
 
 

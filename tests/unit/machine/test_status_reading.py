@@ -147,3 +147,39 @@ def test_a_session_from_before(enforced):
     enforced.proc.add(8, 7, "sshd: anna@pts/1", began=time.time() + 1, uid=1000)
     (line,) = [line for line in told(enforced, 0) if line.startswith("older settings: ")]
     assert line.startswith("older settings: root, process 6, since ")
+
+
+def older(machine, code):
+    return [line.split(",")[0] for line in told(machine, code) if line.startswith("older settings: ")]
+
+
+def test_all_sessions_have_older_settings_where_sshd_has_not_read_its_files(enforced):
+    apply(POLICY, enforced.host())
+    time.sleep(0.03)
+    with enforced.main.open("a") as stream:
+        stream.write("X11Forwarding no\n")
+    enforced.proc.add(6, int(enforced.unit()["MainPID"]), "sshd: root@pts/0", began=time.time() + 1)
+    assert older(enforced, 0) == ["older settings: root"]
+
+
+def test_sessions_of_one_process_for_each_connection(machine):
+    machine.set_unit(LoadState="not-found")
+    machine.add_unit("ssh@x.service", words="-i")
+    machine.add_unit("ssh.socket", Accept="yes", ActiveState="active", Triggers="")
+    (machine.run / "sshd").mkdir()
+    apply(POLICY, machine.host())
+    machine.proc.add(6, 1, "sshd: root@pts/0", began=time.time() - 50)
+    machine.proc.add(7, 1, "sshd: anna@pts/0", began=time.time() + 1)
+    assert older(machine, 0) == ["older settings: root"]
+
+
+def test_a_session_from_before_a_reload_has_older_settings(enforced):
+    pid = int(enforced.unit()["MainPID"])
+    enforced.record.unlink()
+    touch(enforced.main)
+    enforced.proc.listen(pid, ("0.0.0.0", 22), ("::", 22))
+    reloaded = time.time() + 10
+    os.utime(str(enforced.run / "sshd.pid"), (reloaded, reloaded))
+    enforced.proc.add(6, pid, "sshd: root@pts/0", began=reloaded - 5)
+    enforced.proc.add(7, pid, "sshd: anna@pts/0", began=reloaded + 5)
+    assert older(enforced, 0) == ["older settings: root"]

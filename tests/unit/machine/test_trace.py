@@ -54,3 +54,27 @@ def test_criteria(match, criteria):
 def test_the_complaint_without_the_trace():
     text = "debug2: load_server_config: filename /x\n/x: line 1: Bad configuration option: y\ndebug1: z\nfatal: end"
     assert trace.complaint(text) == "/x: line 1: Bad configuration option: y\nfatal: end"
+
+
+def test_includes_and_the_places_of_their_lines():
+    text = (
+        "debug2: /etc/ssh/sshd_config line 13: new include /etc/ssh/sshd_config.d/*.conf\r\n"
+        "debug2: /etc/ssh/sshd_config line 13: including /etc/ssh/sshd_config.d/a.conf\n"
+        "debug2: /etc/ssh/a b line 2: new include /x\n"
+    )
+    assert trace.includes(text * 2) == (
+        trace.Include("/etc/ssh/sshd_config.d/*.conf", "/etc/ssh/sshd_config", 13),
+        trace.Include("/x", "/etc/ssh/a b", 2),
+    )
+
+
+def test_the_size_of_all_that_is_read_once():
+    text = (
+        "debug2: parse_server_config_depth: config /etc/ssh/sshd_config len 340\r\n"
+        "debug2: parse_server_config_depth: config /etc/ssh/a len 63\n"
+        "debug2: parse_server_config_depth: config /etc/ssh/b len 23 [checking syntax only]\r\n"
+        "debug2: parse_server_config_depth: config /etc/ssh/b len 23\n"
+        "debug2: parse_server_config_depth: config reprocess config len 340\n"
+        "debug2: parse_server_config_depth: config /etc/ssh/a len 63\n"
+    )
+    assert trace.size(text) == 340 + 63 + 23 + 23
