@@ -43,7 +43,9 @@ def test_variables_of_a_unit_and_of_its_files(machine):
     file = machine.root / "etc/sysconfig/sshd"
     file.parent.mkdir()
     file.write_text("OPTIONS=-4\n")
-    machine.set_unit(EnvironmentFiles="/etc/none (ignore_errors=yes)\nEnvironmentFiles=/etc/sysconfig/sshd (ignore_errors=no)")
+    machine.set_unit(
+        EnvironmentFiles="/etc/none (ignore_errors=yes)\nEnvironmentFiles=/etc/sysconfig/sshd (ignore_errors=no)"
+    )
     assert unit(machine).words == ("-D", "-4", "-p22")
 
 
@@ -77,7 +79,7 @@ def test_a_unit_that_is_gone_meanwhile(machine):
     machine.start()
     found = unit(machine)
     machine.set_unit(LoadState="not-found")
-    with pytest.raises(SshdError, match="^ssh.service is gone$"):
+    with pytest.raises(SshdError, match=r"^ssh.service is gone$"):
         service.restart(found, machine.host())
     assert service.recover(found, machine.host()) == "in an unknown state"
 
