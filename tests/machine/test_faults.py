@@ -337,7 +337,7 @@ def mended(machine: Machine) -> Iterator[None]:
 
 def reason(log: str) -> str:
     """Return what cloud-init's log has last as the module's exception: its words, in one line."""
-    return re.findall(r"^(?:ssh_keepalive\.\w+\.)?\w+Error: (.*)$", log, re.MULTILINE)[-1]
+    return re.findall(r"^(?:ssh_keepalive\.[\w.]+\.)?\w+Error: (.*)$", log, re.MULTILINE)[-1]
 
 
 def stand(machine: Machine, name: str) -> None:
