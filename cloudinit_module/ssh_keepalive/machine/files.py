@@ -149,16 +149,23 @@ class Transaction:
         return sorted(os.listdir(folder)), (status.st_atime_ns, status.st_mtime_ns)
 
     def tidy(self) -> bool:
-        """Take away what was written aside, and return whether there was anything."""
-        found = False
+        """Take away what was written aside, and return whether there was anything.
+
+        It was nobody's to read: the folder of drop-ins does not look changed by that to who has read it meanwhile.
+        """
+        before = self._folder()
+        found = []
         for file in self.files:
             for purpose in _PURPOSES:
                 aside = file.temporary(purpose)
                 # Looked for first: what is read-only refuses to have nothing taken away.
                 if os.path.lexists(aside):
                     os.unlink(aside)
-                    found = True
-        return found
+                    found.append(os.path.basename(aside))
+        after = self._folder() if found else None
+        if before and after and sorted(set(before[0]) - set(found)) == after[0]:
+            os.utime(self._host.at(paths.DROP_IN_FOLDER), ns=before[1])
+        return bool(found)
 
     @contextlib.contextmanager
     def staged(self, texts: Mapping[File, Optional[str]]) -> Iterator[None]:

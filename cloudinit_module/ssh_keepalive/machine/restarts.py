@@ -103,7 +103,8 @@ class Restarts:
         before = self._transaction.before
         files, folders = audit.inputs
         inputs = record.Inputs(
-            {name: before.files.get(name, found) for name, found in files.items()},
+            # A main file may be a link to the one that is written.
+            {name: before.files.get(os.path.realpath(name), found) for name, found in files.items()},
             {name: before.folders.get(name, found) for name, found in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
