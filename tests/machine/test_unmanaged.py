@@ -150,7 +150,8 @@ def test_started_by_bootcmd(end: str, command: str) -> None:
         errors = json.loads(machine.run("cat", "/run/cloud-init/result.json").stdout)["v1"]["errors"]
         pid = listener(machine)
         is_enforced = has_read(machine, OURS)
-        assert ("ssh_keepalive" in str(errors)) == (not is_enforced), errors
+        # On Debian 11 it ends with the stage that has started it, and the service follows.
+        assert is_enforced or "ssh_keepalive" in str(errors)
         found = status(machine)
         if not is_enforced:
             assert f"kill -HUP {pid}" in str(errors)

@@ -12,7 +12,7 @@ from . import processes
 from .arguments import expanded, variables
 from .command import Answer
 from .host import Host
-from .problem import Problem, SshdError, UnansweredError
+from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
@@ -174,6 +174,9 @@ def restart(unit: Unit, host: Host) -> None:
     if now.is_starting:
         message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
+    if now.state == "active" and (now.pid, now.invocation) == (unit.pid, unit.invocation):
+        message = f"{unit.name} was asked to restart and runs on as process {now.pid}, which has not read what is there"
+        raise NotRestartedError(Problem(message, f"systemctl status {unit.name} says why, perhaps it is masked"))
     if now.state != "active":
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
 
