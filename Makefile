@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What pip may install, also to build with, for which newer ones ask the second, and also a pip that a test starts
+PINS := tests/pins.txt
+export PIP_CONSTRAINT = $(PINS:%=$(CURDIR)/%)
+export PIP_BUILD_CONSTRAINT = $(PIP_CONSTRAINT)
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring openssh-client strace zsh ksh93u+m mksh
 # What make package and its tests take
 host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
@@ -10,7 +14,7 @@ host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
 host-peers: HOST_PACKAGES := piuparts
 
-.PHONY: demo test test-all measure bench package lint unit mutants machine clean
+.PHONY: demo test test-all measure bench package lint unit mutants machine newest pins clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
 demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
@@ -53,6 +57,21 @@ unit: $(VENV)/installed
 machine: host host-package $(VENV)/installed
 	$(BIN)/pytest tests/machine -n 4 --dist loadscope
 
+newest:  ## lint and unit with the newest of everything, in a venv of its own; what is pinned anyway is left out
+	@rm -rf .cache/newest
+	@PYTEST_ADDOPTS='--ignore=tests/unit/test_pins.py --ignore=tests/unit/test_oldest_python.py' \
+	    $(MAKE) --keep-going lint unit VENV=.cache/newest PINS=
+	@.cache/newest/bin/pip list --disable-pip-version-check
+
+pins:  ## tests/pins*.txt anew, with the newest of all
+	@$(PYTHON) -m venv .cache/uv
+	@PIP_CONSTRAINT= .cache/uv/bin/pip install --quiet --disable-pip-version-check --upgrade uv
+	@.cache/uv/bin/uv pip compile --quiet --upgrade --custom-compile-command 'make pins' --output-file tests/pins.txt \
+	    --universal --python-version 3.11 --fork-strategy fewest --all-extras setup.cfg
+	@printf '%s\n' pip pytest PyYAML jsonschema | \
+	    .cache/uv/bin/uv pip compile --quiet --upgrade --custom-compile-command 'make pins' \
+	    --output-file tests/pins-python3.6.txt --python-version 3.6.15 --no-emit-package jsonschema -
+
 .PHONY: host host-package host-images host-peers
 host host-package host-images host-peers:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
@@ -60,8 +79,8 @@ host host-package host-images host-peers:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
-$(VENV)/installed: setup.py setup.cfg pyproject.toml | host
-	@$(PYTHON) -m venv $(VENV)
+$(VENV)/installed: setup.py setup.cfg pyproject.toml $(PINS) | host
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@
 

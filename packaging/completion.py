@@ -61,11 +61,11 @@ def bash(top: argparse.ArgumentParser) -> str:
                 reply = 'compgen -W "{}" -- "$word"'.format(" ".join(values(action)))
                 if not values(action):
                     reply = 'compgen {} -- "$word"'.format("-d" if action.metavar == "DIR" else "-f")
-                arms.append(arm("|".join('"{} {}"'.format(name, option) for option in action.option_strings), reply, 4))
+                arms.append(arm("|".join(f'"{name} {option}"' for option in action.option_strings), reply, 4))
         flags = " ".join(option for action in command._actions for option in action.option_strings)
-        reply = 'compgen -W "{}" -- "$word"'.format(flags)
+        reply = f'compgen -W "{flags}" -- "$word"'
         if any(action.metavar == "FILE" and not action.option_strings for action in command._actions):
-            reply = 'if [[ $word == -* ]]; then {}; else compgen -f -- "$word"; fi'.format(reply)
+            reply = f'if [[ $word == -* ]]; then {reply}; else compgen -f -- "$word"; fi'
         options.append(arm(name, reply, 8))
     flags = " ".join(option for action in top._actions for option in action.option_strings)
     options.append(arm('""', 'compgen -W "{} {}" -- "$word"'.format(" ".join(commands), flags), 8))
@@ -74,7 +74,7 @@ def bash(top: argparse.ArgumentParser) -> str:
 
 def arm(pattern: str, reply: str, indent: int) -> str:
     """Return an arm of a case, which takes each line of a command's output for a reply."""
-    lines = ["{})".format(pattern), "    mapfile -t COMPREPLY < <({})".format(reply)]
+    lines = [f"{pattern})", f"    mapfile -t COMPREPLY < <({reply})"]
     if "compgen -f" in reply or "compgen -d" in reply:
         lines.append("    compopt -o filenames 2>/dev/null")
     return "\n".join(" " * indent + line for line in [*lines, "    ;;"])
@@ -83,7 +83,7 @@ def arm(pattern: str, reply: str, indent: int) -> str:
 def zsh(top: argparse.ArgumentParser) -> str:
     """Return the completion for zsh."""
     helps = {choice.dest: choice.help for choice in chooser(top)._choices_actions}
-    commands = ["    " + shlex.quote("{}:{}".format(name, escaped(helps[name]))) for name in helps]
+    commands = ["    " + shlex.quote(f"{name}:{escaped(helps[name])}") for name in helps]
     cases = [
         "{})\n    _arguments {}\n    ;;".format(name, " ".join(specifications(command)))
         for name, command in named(top).items()
@@ -98,7 +98,7 @@ def specifications(command: argparse.ArgumentParser) -> List[str]:
         takes = "_files -/" if action.metavar == "DIR" else "_files"
         if values(action):
             takes = "({})".format(" ".join(values(action)))
-        takes = ":{}:{}".format(action.metavar or action.dest, takes)
+        takes = f":{action.metavar or action.dest}:{takes}"
         for option in action.option_strings:
             found.append("{}[{}]{}".format(option, escaped(action.help), "" if action.nargs == 0 else takes))
         if not action.option_strings and action.dest != "command":

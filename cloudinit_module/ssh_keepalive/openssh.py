@@ -254,7 +254,7 @@ def _idle(times: Union[Policy, Entry]) -> Directives:
     if times.idle_timeout is None:
         return ()
     return (
-        ("ChannelTimeout", "session:*={0} global={0}".format(times.idle_timeout)),
+        ("ChannelTimeout", f"session:*={times.idle_timeout} global={times.idle_timeout}"),
         ("UnusedConnectionTimeout", str(times.idle_timeout)),
     )
 

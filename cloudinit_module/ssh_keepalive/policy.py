@@ -130,8 +130,8 @@ def load_schema() -> Dict[str, Any]:
             return schema
     except (OSError, ValueError) as error:
         # In one string: cloud-init status shows repr(exception), and that of an OSError names no file.
-        words = getattr(error, "strerror", None) or "damaged: {}".format(error)
-        raise OSError("{}: {}, install the module again".format(SCHEMA_FILE, words)) from error
+        words = getattr(error, "strerror", None) or f"damaged: {error}"
+        raise OSError(f"{SCHEMA_FILE}: {words}, install the module again") from error
 
 
 def _present(mapping: Dict[str, Any]) -> Dict[str, Any]:
@@ -190,7 +190,7 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
     try:
         from jsonschema import Draft4Validator
     except ImportError as missing:
-        raise OSError("{}: install jsonschema for {}".format(missing, sys.executable)) from missing
+        raise OSError(f"{missing}: install jsonschema for {sys.executable}") from missing
 
     problems = {}
     for error in Draft4Validator(schema).iter_errors({KEY: values}):
@@ -226,7 +226,7 @@ def _unexpected(value: Any, subschema: Dict[str, Any]) -> str:
 class _BoundedRepr(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
         # Python writes no number of more than 4300 digits.
-        return super().repr_int(x, level) if x.bit_length() < 10000 else "a number of {} bits".format(x.bit_length())
+        return super().repr_int(x, level) if x.bit_length() < 10000 else f"a number of {x.bit_length()} bits"
 
 
 def _abbreviated(value: Any) -> str:
@@ -338,7 +338,9 @@ def _user_problems(user: str) -> List[str]:
     """Return why a pattern of users fits nobody: AllowUsers takes USER@HOST, Match compares the name alone."""
     name, _, host = user.rpartition("@")
     # A directory may have users with @ and a domain in their names.
-    if name and re.match(r"[0-9.*?]*$", host) and "." in host:
+    is_address = re.match(r"[0-9.*?]*$", host) and "." in host
+    # No name has a colon, passwd(5).
+    if name and (is_address or ":" in host):
         return [f"{_abbreviated(user)}: Match User compares names without hosts, use a match entry of address instead"]
     return []
 

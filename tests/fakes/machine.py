@@ -1,17 +1,22 @@
 """A temporary machine whose commands are fakes, for what a real one cannot be made to do at will."""
 
 import os
+import shutil
 import stat
 import sys
+import time
 from pathlib import Path
 
 from fakes.proc import Proc
 from fakes.switches import Switches
-from fakes.units import DROP_IN, EVERYWHERE, Units
+from fakes.units import DROP_IN, EVERYWHERE, TITLE, Units
 from ssh_keepalive.machine.host import Host
 
 FAKES = Path(__file__).resolve().parent
-SHIPPED = ("sshd", "systemctl")
+# Ticks of the boot's clock, and of the one of file systems, are shorter.
+PAUSE = 0.03
+CHANGING = ("etc", "run", "proc")
+SHIPPED = ("sshd", "systemctl", "bash")
 
 
 class FakeMachine:
@@ -35,6 +40,7 @@ class FakeMachine:
         self.units.add("ssh.service", aliases=["sshd.service"])
         # The fakes are started by it.
         (self.bin / "python3").symlink_to(os.path.realpath(sys.executable))
+        (self.bin / "env").symlink_to("/usr/bin/env")
         for name in SHIPPED:
             self.have(name)
 
@@ -68,10 +74,25 @@ class FakeMachine:
         """Return what systemctl was told to do, and to which unit."""
         return [" ".join(call.split()[-2:]) for call in self.calls("systemctl") if not call.startswith("show ")]
 
-    def start(self, name="ssh.service", began=None, addresses=EVERYWHERE):
-        """Have systemd start a unit; return the number of its process."""
+    def start(self, name="ssh.service", began=None, addresses=None):
+        """Have systemd start a unit, after all that was written and before all that will be; return its process."""
         (self.run / "sshd").mkdir(exist_ok=True)
-        return self._fresh_units().start(name, began, addresses)
+        time.sleep(PAUSE)
+        pid = self._fresh_units().start(name, began, addresses)
+        time.sleep(PAUSE)
+        return pid
+
+    def start_by_hand(self, pid=5000900, words="", parent=1, addresses=EVERYWHERE, title=TITLE, writes_pid=True):
+        """Have an sshd that no service knows, started as `start` does; return its process."""
+        (self.run / "sshd").mkdir(exist_ok=True)
+        time.sleep(PAUSE)
+        program = str(self.bin / "sshd")
+        self.proc.add(pid, parent, title.format(" ".join(filter(None, (program, words)))), exe=program, whole=True)
+        self.proc.listen(pid, *addresses)
+        if writes_pid:
+            (self.run / "sshd.pid").write_text("{}\n".format(pid))
+        time.sleep(PAUSE)
+        return pid
 
     def unit(self, name="ssh.service"):
         """Return what systemd knows of a unit."""
@@ -96,6 +117,23 @@ class FakeMachine:
     def sshd_has_read(self, name="ssh.service"):
         """Return the drop-in as it was when a unit's process was last started."""
         return self.unit(name)["_read"]
+
+    def snapshot(self):
+        """Return a copy of all that changes on the machine."""
+        copy = Path(str(self.root) + ".snapshot")
+        for name in CHANGING:
+            shutil.copytree(str(self.root / name), str(copy / name), symlinks=True)
+        shutil.copy(self.units.file, str(copy))
+        return copy
+
+    def restore(self, snapshot):
+        """Have all be as it was; what is copied has changed now, and a listener is started after that."""
+        for name in CHANGING:
+            shutil.rmtree(str(self.root / name))
+            shutil.copytree(str(snapshot / name), str(self.root / name), symlinks=True)
+        shutil.copy(str(snapshot / Path(self.units.file).name), self.units.file)
+        self.record.unlink(missing_ok=True)
+        self.start()
 
     def off_systemd(self, manager="service"):
         """Have another init system: services are started by a command of that name."""

@@ -44,6 +44,7 @@ DEFAULTS = {
     },
     "service": _SERVICE,
     "rc-service": _SERVICE,
+    "bash": {**_ALL, "reads_profiles": True},
     "ssh-keygen": _ALL,
     "restorecon": _ALL,
 }

@@ -60,16 +60,17 @@ class Units:
         with open(self.root + DROP_IN) as stream:
             return stream.read()
 
-    def start(self, name, began=None, addresses=EVERYWHERE):
-        """Start a unit's process anew, and return its number."""
+    def start(self, name, began=None, addresses=None):
+        """Start a unit's process anew, which listens where the last one did, and return its number."""
         unit = self.units[name]
+        unit["_addresses"] = addresses or unit.get("_addresses") or EVERYWHERE
         proc = Proc(self.root + "/proc")
         self.end(name)
         pid = proc.new_pid()
         began = time.time() if began is None else began
         cgroup = "/system.slice/" + name
         proc.add(pid, 1, TITLE.format(unit["_title"]), began=began, exe=unit["_program"], cgroup=cgroup, whole=True)
-        proc.listen(pid, *addresses)
+        proc.listen(pid, *unit["_addresses"])
         pid_file = self.root + "/run/sshd.pid"
         with open(pid_file, "w") as stream:
             stream.write("{}\n".format(pid))

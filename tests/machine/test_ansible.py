@@ -81,20 +81,20 @@ def test_the_machine_that_does_not_keep_its_policy_is_named(fleet: dict[str, Mac
     assert report(fleet, tmp_path) == (
         2,
         {
-            "kept": ("ok", "kept"),
+            "kept": ("ok", "enforced"),
             "shadowed": (
                 "fatal",
-                "not kept: ClientAliveInterval is 7 where 18 is expected, "
+                "not enforced: ClientAliveInterval is 7 where 18 is expected, "
                 "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it; remedy: remove that line and restart sshd",
             ),
-            "unconfigured": ("ok", "nothing asked"),
+            "unconfigured": ("ok", "not configured"),
         },
     )
 
 
 def test_nobody_is_named_where_all_is_well(fleet: dict[str, Machine], tmp_path: Path) -> None:
     well = {name: fleet[name] for name in ("kept", "unconfigured")}
-    assert report(well, tmp_path) == (0, {"kept": ("ok", "kept"), "unconfigured": ("ok", "nothing asked")})
+    assert report(well, tmp_path) == (0, {"kept": ("ok", "enforced"), "unconfigured": ("ok", "not configured")})
     well["unconfigured"].run("ssh-keepalive", "uninstall")
     lost = "bash: line 1: ssh-keepalive: command not found\r\n"
-    assert report(well, tmp_path) == (2, {"kept": ("ok", "kept"), "unconfigured": ("fatal", lost)})
+    assert report(well, tmp_path) == (2, {"kept": ("ok", "enforced"), "unconfigured": ("fatal", lost)})

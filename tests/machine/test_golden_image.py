@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Callable
 
-from baking import DROP_IN, bake, effective
+from baking import DROP_IN, bake
+from boots import READ_ONLY_USR, interval
 from machine import Machine
-
-READ_ONLY_USR = "--bind-ro=+/usr:/usr"
-
-
-def keeps(machine: Machine) -> str:
-    """Return the interval of a machine that has finished its boot without a complaint."""
-    status = machine.run("cloud-init", "status", check=False)
-    assert (status.stdout, status.returncode) == ("status: done\n", 0)
-    log = machine.run("cat", "/var/log/cloud-init.log").stdout
-    assert [line for line in log.splitlines() if re.search("WARN|ERROR|DEPRECATED|Traceback|Invalid", line)] == []
-    return effective(machine)["clientaliveinterval"]
 
 
 def sshd_process(machine: Machine) -> str:
@@ -31,7 +20,7 @@ def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_
     bake(machine)
     machine.boot()
     machine.wait()
-    assert keeps(machine) == "40"
+    assert interval(machine) == "40"
     process = sshd_process(machine)
     assert process != "MainPID=0\n"
     # 24.1 and later take files of their own away with --configs; the drop-in is none of those.
@@ -47,5 +36,5 @@ def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_
     machine.boot(READ_ONLY_USR)
     machine.wait()
     assert "Read-only file system" in machine.run("touch", "/usr/bin/x", check=False).stderr
-    assert keeps(machine) == "41"
+    assert interval(machine) == "41"
     assert "ClientAliveInterval 41\n" in machine.run("cat", DROP_IN).stdout

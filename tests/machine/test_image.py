@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,30 +10,7 @@ from typing import Callable
 
 from baking import DROP_IN
 from machine import Machine, base
-
-SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
-ORIGINAL = SCHEMA + ".ssh-keepalive-original"
-
-# What a boot may write for itself: state, logs, host keys, users.
-OURS = ("usr", "etc/cloud", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d")
-
-
-def tree(root: Path, folders: tuple[str, ...] = ("",)) -> dict[str, tuple[object, ...]]:
-    """Return kind, mode, owner and content of all that is in some folders of a root."""
-    found = {}
-    for top in folders:
-        paths = [root / top]
-        for folder, names, files in os.walk(root / top):
-            paths += [Path(folder, name) for name in names + files]
-        for path in paths:
-            status = path.lstat()
-            content = None
-            if stat.S_ISLNK(status.st_mode):
-                content = os.readlink(path)
-            elif stat.S_ISREG(status.st_mode):
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[str(path.relative_to(root))] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content)
-    return found
+from roots import ORIGINAL, OURS, SCHEMA, tree
 
 
 def command(*argv: str) -> None:

@@ -20,11 +20,14 @@ FILES = (MAIN, f"{FOLDER}/00-ssh-keepalive.conf", "/etc/profile.d/zz-ssh-keepali
 # Says by its exit code how a run has ended, for it may be unable to print; exit 1 is a traceback.
 RUN = """\
 import os
-from ssh_keepalive import policy, sshd
+from ssh_keepalive import policy
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.host import Host
+from ssh_keepalive.machine.problem import SshdError
 code = 0
 try:
-    said = sshd.apply(policy.parse({section!r}), sshd.Sshd())
-except (policy.PolicyError, sshd.SshdError) as error:
+    said = apply(policy.parse({section!r}), Host())
+except (policy.PolicyError, SshdError) as error:
     code, said = 3, error
 try:
     print(said, flush=True)

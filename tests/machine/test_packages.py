@@ -15,7 +15,7 @@ import pytest
 import yaml
 from baking import DROP_IN, effective
 from machine import Machine, base
-from test_image import ORIGINAL, OURS, SCHEMA, tree
+from roots import ORIGINAL, OURS, SCHEMA, apt, chroot, fetch, tree
 
 NAME = "cloud-init-ssh-keepalive"
 TOP = Path(__file__).resolve().parents[2]
@@ -50,20 +50,6 @@ def deb(packages: Path) -> Path:
 def rpm(packages: Path) -> Path:
     (found,) = packages.glob("*.rpm")
     return found
-
-
-def chroot(root: Path, script: str) -> str:
-    """Run a shell script in a root that is not booted, as image builds do; return what it prints."""
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        ("chroot", root, "sh", "-ec", script),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def install(root: Path, deb: Path) -> str:
@@ -156,6 +142,50 @@ def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machi
     restored(root, before)
 
 
+def test_an_older_version_leaves_no_module_behind(deb: Path, machines: Callable[..., Machine], tmp_path: Path) -> None:
+    root = machines("trixie").root
+    before = tree(root)
+    install(root, deb)
+    wanted = tree(root, ("usr", "etc"))
+    chroot(root, f"dpkg --purge {NAME}")
+
+    # Up to 0.1.0 all modules were in one folder, and what are now folders were modules.
+    folder = tmp_path / "older"
+    subprocess.run(("dpkg-deb", "--raw-extract", deb, folder), check=True)
+    package = folder / "usr/lib/python3/dist-packages/ssh_keepalive"
+    for room in ("image", "machine", "check"):
+        shutil.rmtree(package / room)
+    for module in ("dropin", "image", "sshd"):
+        (package / f"{module}.py").write_text("")
+    (package / "cli.py").write_text("def main():\n    print('0.0.9')\n")
+    control = (folder / "DEBIAN/control").read_text()
+    assert "\nVersion: 0.1.0\n" in control
+    (folder / "DEBIAN/control").write_text(control.replace("\nVersion: 0.1.0\n", "\nVersion: 0.0.9\n"))
+    (folder / "DEBIAN/md5sums").unlink()
+    older = tmp_path / "older.deb"
+    subprocess.run(("dpkg-deb", "--root-owner-group", "--build", folder, older), stdout=subprocess.PIPE, check=True)
+    install(root, older)
+    assert chroot(root, "ssh-keepalive") == "0.0.9\n"
+    assert any("sshd.cpython" in path for path in tree(root))
+
+    install(root, deb)
+    assert tree(root, ("usr", "etc")) == wanted
+    chroot(root, f"dpkg --purge {NAME}")
+    restored(root, before)
+
+
+def test_the_scripts_have_their_paths(deb: Path, rpm: Path) -> None:
+    shown = (
+        ("dpkg-deb", "--info", deb, "postinst", "postrm", "triggers"),
+        ("rpm", "-qp", "--scripts", "--triggers", "--list", rpm),
+    )
+    for command in shown:
+        text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        assert "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf" in text
+        assert "/etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg" in text
+        assert re.findall("@[A-Z_]*@", text) == []
+
+
 @pytest.mark.slow
 def test_piuparts_finds_nothing(deb: Path, machines: Callable[..., Machine]) -> None:
     if shutil.which("piuparts") is None:
@@ -192,21 +222,6 @@ def test_a_machine_with_the_package(oldest_or_newest: str, deb: Path, machines: 
     assert effective(machine)["clientaliveinterval"] == "0"
     log = machine.run("journalctl", "-b", "--no-pager", "-u", "ssh").stdout
     assert log.count("Server listening on 0.0.0.0 port 22") == 2
-
-
-def apt(sources: tuple[str, ...], *command: str) -> str:
-    """Return a call of apt-get, which takes packages from these releases, the first one's if need be."""
-    options = ("Dir::Etc::SourceList=/srv/sources", "Dir::Etc::SourceParts=-", f"APT::Default-Release={sources[0]}")
-    return " ".join(("apt-get -qy --no-install-recommends -o", " -o ".join(options), *command))
-
-
-def fetch(root: Path, sources: tuple[str, ...], *wanted: str) -> None:
-    """Have a machine's apt download packages, with what they need, before its boot: it has no network then."""
-    lists = "".join(f"deb http://deb.debian.org/debian {source} main\n" for source in sources)
-    (root / "srv/sources").write_text(lists)
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    chroot(root, f"{apt(sources, 'update')}; {apt(sources, '--download-only install', *wanted)}")
-    (root / "etc/resolv.conf").unlink()
 
 
 def upgrade(machine: Machine, sources: tuple[str, ...], *wanted: str) -> str:
@@ -262,7 +277,8 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     if openssh:
         assert keepalive(machine) == ("18", "4")
         said = upgrade(machine, sources, *openssh)
-        assert re.search(r"^ssh_keepalive: .* gone 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$", said, re.M)
+        pattern = r"^ssh_keepalive: .* disconnected 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$"
+        assert re.search(pattern, said, re.MULTILINE)
         assert keepalive(machine) == ("45", "3")
 
     machine.run("dpkg", "--purge", NAME)
@@ -280,7 +296,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
     assert (
         "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: its cloud_init_modules would replace ours, "
         "rename it to sort before 99_zz_ssh_keepalive.cfg\n"
-        "cloud-init-ssh-keepalive: cloud-init does not run the module, put this right and run ssh-keepalive register\n"
+        "cloud-init-ssh-keepalive: cloud-init does not run the module: correct that, then run ssh-keepalive register\n"
     ) in said
     assert not (root / LISTED).exists()
 
@@ -296,8 +312,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         assert said.endswith(
             f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read, "
             "run cloud-init's module again\n"
-            "cloud-init-ssh-keepalive: sshd may keep another time than its policy says, "
-            "put this right and run ssh-keepalive reapply\n"
+            "cloud-init-ssh-keepalive: the policy may not be in effect: correct that, then run ssh-keepalive reapply\n"
         )
         drop_in.unlink(missing_ok=True)
     main.write_text(original)
@@ -348,7 +363,7 @@ def test_somebody_elses_divert_is_a_warning(deb: Path, machines: Callable[..., M
     root = machines("trixie").root
     chroot(root, f"dpkg-divert --local --no-rename --add /{SCHEMA}")
     assert (
-        "cloud-init-ssh-keepalive: somebody else has diverted the schema, "
+        "cloud-init-ssh-keepalive: another package has diverted the schema: "
         "run ssh-keepalive register after each upgrade of cloud-init\n"
     ) in install(root, deb)
     assert knows_the_key(root)
@@ -445,10 +460,16 @@ def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..
     assert run_rpm(root, "-e", NAME) == ""
     restored(root, before)
 
-    # Both at once, and then once more over itself.
+    # Both at once, and then once more over what an older version would have left beside cloud-init.
     assert run_rpm(root, "-e", "cloud-init") == ""
     assert run_rpm(root, "-i", rpm, first) == ""
+    installed = tree(root, (old[1:],))
+    stale = root / old[1:] / "ssh_keepalive"
+    (stale / "sshd.py").write_text("")
+    (stale / "image.py").write_text("")
+    (stale / "cli.py").write_text("")
     assert run_rpm(root, "-U", "--force", rpm) == ""
+    assert tree(root, (old[1:],)) == installed
     like("bookworm", old)
 
     assert run_rpm(root, "-U", second) == ""

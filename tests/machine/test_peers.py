@@ -13,11 +13,13 @@ import pytest
 import yaml
 from baking import DROP_IN, bake, effective
 from machine import Machine, base
-from ssh_keepalive import registration
+from roots import apt, chroot, fetch
+from ssh_keepalive.image.cloud_init_schema import with_key
 from ssh_keepalive.policy import load_schema
-from test_packages import TOP, apt, chroot, fetch
 
 pytestmark = pytest.mark.slow
+
+TOP = Path(__file__).resolve().parents[2]
 
 # OpenSCAP's content for Debian 13, and CIS for 12, are in testing alone; what they say may change with it.
 OPENSCAP = ("openscap-scanner", "ssg-debian/forky", "linux-base")  # without linux-base a machine counts as a container
@@ -257,7 +259,7 @@ def test_cloud_inits_own_unit_tests(version: str, with_pytest: Machine, trees: P
     package = root / "srv" / version / "cloudinit/config"
     shutil.copy(TOP / "cloudinit_module/cc_ssh_keepalive.py", package)
     schema = package / "schemas/schema-cloud-config-v1.json"
-    schema.write_text(registration.with_key(schema.read_text(), load_schema()["properties"]["ssh_keepalive"]))
+    schema.write_text(with_key(schema.read_text(), load_schema()["properties"]["ssh_keepalive"]))
     ours = run(f"/srv/{version}")
     assert re.findall(r"^(?:FAILED|ERROR) (\S+)", ours.stdout, re.MULTILINE) == [EXPECTED_FAILURE], ours.stdout[-8000:]
     assert WHY in ours.stdout

@@ -16,5 +16,5 @@ def test_the_machine_to_play_with_keeps_its_policy() -> None:
     (folder,) = re.findall("in `.venv/bin/python` with `(.*)` as its folder", TEXT)
     answer = subprocess.run((sys.executable, "-c", block), cwd=TOP / folder, stdout=subprocess.PIPE, text=True)
     lines = answer.stdout.splitlines()
-    assert lines[0] == "kept: a client that stopped answering is disconnected 180 s after its last sign of life"
+    assert lines[0] == "enforced: a client that stopped answering is disconnected 180 s after its last sign of life"
     assert "clientaliveinterval 45" in lines

@@ -11,7 +11,8 @@ from baking import DROP_IN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import CommandError, Machine
-from ssh_keepalive import dropin, openssh
+from ssh_keepalive import openssh, sshd_config
+from ssh_keepalive.machine import verification
 from ssh_keepalive.openssh import Connection
 from ssh_keepalive.policy import Policy, parse
 from strategies import connections, sections
@@ -84,11 +85,11 @@ def test_everybody_logs_in_and_sshd_reports_what_was_asked_for(booted: Machine, 
     def one(data: st.DataObject, section: object) -> None:
         policy = parse(section)
         assert policy is not None
-        expression = openssh.express(policy, version)
+        translated = openssh.translate(policy, version)
         near = [data.draw(connections(entry, policy)) for entry in policy.match]
         people = accounts.add([NOBODY, data.draw(st.sampled_from(USERS)), *near])
-        for person, report in zip(people, reports(booted, dropin.render(policy, expression), people)):
-            assert dropin.mismatches(openssh.wanted(expression, person), report) == [], person
+        for person, report in zip(people, reports(booted, sshd_config.render(translated), people)):
+            assert verification.mismatches(openssh.expected(translated, person), report) == [], person
         tried.append(policy)
 
     one()
@@ -99,7 +100,7 @@ def test_a_policy_of_the_greatest_size_locks_nobody_out(booted: Machine) -> None
     entry = {"group": "x" * 64, "client_alive_interval": 3600, "client_alive_count_max": 100}
     policy = parse({"match": [entry] * 250})
     assert policy is not None
-    text = dropin.render(policy, openssh.express(policy, (9, 2)))
+    text = sshd_config.render(openssh.translate(policy, (9, 2)))
     reports(booted, text, [])
     if booted.suite == "trixie":
         # What the limit is there for, and no check of sshd's finds

@@ -19,8 +19,10 @@ NO_INCLUDE = f"sed -i /^Include/d {MAIN}\n"
 # Without cloud-init, for what it does not bear itself
 APPLY = """\
 import yaml
-from ssh_keepalive import policy, sshd
-print(sshd.apply(policy.parse(yaml.safe_load({!r})), sshd.Sshd()))
+from ssh_keepalive import policy
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.host import Host
+print(apply(policy.parse(yaml.safe_load({!r})), Host()))
 """
 
 

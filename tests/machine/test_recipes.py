@@ -15,8 +15,8 @@ from typing import Any, Callable
 import hcl2
 import pytest
 from baking import DEFAULT, DROP_IN, bake, effective
+from boots import READ_ONLY_USR, interval
 from machine import Machine
-from test_golden_image import READ_ONLY_USR, keeps
 
 TOP = Path(__file__).resolve().parents[2]
 RECIPES = TOP / "examples/images"
@@ -168,7 +168,7 @@ def test_the_containerfile_makes_a_system_with_a_read_only_usr(
     assert is_baked(machine.root)
     machine.boot(READ_ONLY_USR)
     machine.wait()
-    assert keeps(machine) == FIVE_MINUTES[0]
+    assert interval(machine) == FIVE_MINUTES[0]
 
 
 # Run in the virtual machine when it has booted: cloud-init counts a boot as running until all that it started is done.

@@ -98,7 +98,7 @@ def test_sshd_keeps_it(booted: Machine, name: str) -> None:
         assert values.get("channeltimeout", "none") == idle
         assert values["unusedconnectiontimeout"] == (str(kept.idle) if kept.idle else "none")
         assert tmout == ""
-    assert booted.run("ssh-keepalive", "status").stdout.startswith("kept: ")
+    assert booted.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
 
 
 def test_a_bastion_has_other_times_for_some(booted: Machine) -> None:

@@ -60,6 +60,9 @@ def test_the_newest_version_is_the_modules(file, pattern):
                 "    rm -f /etc/cloud/clean.d/50-ssh-keepalive",
                 "    rm -f /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
                 "    rm -f /etc/profile.d/zz-ssh-keepalive.sh",
+                "    for units in /usr/lib/systemd/system /lib/systemd/system; do",
+                '        rm -f "$units/ssh-keepalive-note.service" '
+                '"$units/cloud-init.target.wants/ssh-keepalive-note.service"',
             ],
         ),
         (
@@ -88,7 +91,11 @@ def test_nothing_is_left_to_fill_in(filled):
 
 def test_no_script_repeats_a_path_that_is_the_modules():
     known = [value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)]
-    known = [value for value in known if value.startswith(("/etc/", "/usr/bin/", "/run/", "#")) and value != paths.SSH]
+    known = [
+        value
+        for value in known
+        if value.startswith(("/etc/", "/usr/bin/", "/run/", "ssh-", "#")) and value != paths.SSH
+    ]
     assert {"/etc/ssh/sshd_config", "# BEGIN ssh-keepalive", "/usr/bin/ssh-keepalive"} < set(known)
     scripts = [*TEMPLATES, *(PACKAGING / "debian" / name for name in ("prerm", "rules", "install"))]
     assert [(file.name, value) for file in scripts for value in known if value in file.read_text()] == []

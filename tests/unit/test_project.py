@@ -1,5 +1,6 @@
 """The project as people get it: built and installed from a tree without .git."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,9 @@ TOP = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache*", "build", "dist", "*.egg-info", "__pycache__")
 
 
-def test_it_builds_installs_and_installs_into_an_image(tmp_path):
+def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
+    # make newest has set it to nothing.
+    monkeypatch.setenv("PIP_CONSTRAINT", os.environ.get("PIP_CONSTRAINT", str(TOP / "tests/pins.txt")))
     tree = tmp_path / "tree"
     shutil.copytree(str(TOP), str(tree), symlinks=True, ignore=LEFT_OUT)
     # The wheel is built from the sdist, so that whatever is missing there shows.

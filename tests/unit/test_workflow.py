@@ -1,4 +1,4 @@
-"""GitHub's workflow: it calls what there is, pins what it uses, and may change nothing."""
+"""GitHub's workflows: they call what there is, pin what they use, and may change nothing."""
 
 import os
 import re
@@ -7,16 +7,27 @@ from pathlib import Path
 import yaml
 
 TOP = Path(__file__).resolve().parents[2]
-WORKFLOW = yaml.safe_load((TOP / ".github/workflows/ci.yml").read_text())
-STEPS = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+WORKFLOWS = {file.name: yaml.safe_load(file.read_text()) for file in (TOP / ".github/workflows").iterdir()}
+JOBS = [job for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
+STEPS = [step for job in JOBS for step in job["steps"]]
 
 
-def test_it_runs_what_there_is():
+def test_when_they_run():
+    # YAML 1.1 reads on as true.
+    assert {name: set(workflow[True]) for name, workflow in WORKFLOWS.items()} == {
+        "ci.yml": {"push", "pull_request"},
+        "newest.yml": {"schedule", "workflow_dispatch"},
+    }
+    (weekly,) = WORKFLOWS["newest.yml"][True]["schedule"]
+    assert re.match("[0-9]+ [0-9]+ [*] [*] [0-6]$", weekly["cron"])
+
+
+def test_they_run_what_there_is():
     lines = [line.strip() for step in STEPS for line in step.get("run", "").splitlines()]
     makefile = (TOP / "Makefile").read_text()
     targets = re.findall(r"make ([a-z-]+)$", "\n".join(lines), re.MULTILINE)
-    assert targets == ["package"]
-    assert "\npackage:" in makefile
+    assert sorted(targets) == ["newest", "package"]
+    assert [target for target in targets if f"\n{target}:" not in makefile] == []
     assert "sudo .ci/run" in lines
     assert os.access(str(TOP / ".ci/run"), os.X_OK)
 
@@ -32,6 +43,6 @@ def test_actions_are_github_s_own_of_one_major_version():
     assert [action for action in used if not re.match(r"actions/[a-z-]+@v[0-9]+$", action)] == []
 
 
-def test_it_may_read_and_nothing_else():
-    assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert [job for job in WORKFLOW["jobs"].values() if "permissions" in job] == []
+def test_they_may_read_and_nothing_else():
+    assert [workflow["permissions"] for workflow in WORKFLOWS.values()] == [{"contents": "read"}] * 2
+    assert [job for job in JOBS if "permissions" in job] == []

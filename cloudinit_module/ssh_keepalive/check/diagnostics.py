@@ -53,7 +53,7 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
         said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
         if len(said) > _LONGEST_MESSAGE:
             said = said[:_LONGEST_MESSAGE] + "..."
-        shown += "{} {} {}\n".format(where, level, said)
+        shown += f"{where} {level} {said}\n"
         if remark.part and remark.place:
             # A file with a problem in each of its lines is taken apart once.
             source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
@@ -111,7 +111,7 @@ def _where(name: str, remark: Remark) -> str:
         title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
         where += " (part {})".format(", ".join(filter(None, title)))
     if remark.place:
-        where += ":{}:{}".format(remark.place.line, remark.place.column)
+        where += f":{remark.place.line}:{remark.place.column}"
     return where
 
 
@@ -179,7 +179,7 @@ def _read_as(scalar: document.Scalar) -> Optional[str]:
         return None
     if written.lower() == str(value).lower():
         return None
-    return "YAML 1.1 reads {} as {}: put it in quotes if it is meant as written".format(written, str(value).lower())
+    return f"YAML 1.1 reads {written} as {str(value).lower()}: put it in quotes if it is meant as written"
 
 
 def _remark(data: UserData, level: str, problem: Problem) -> Remark:

@@ -109,7 +109,7 @@ def parse(text: str) -> Use:
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
         place = place_after(text[: forbidden.start()])
-        raise DocumentError(place, "character U+{:04X} is not allowed in YAML".format(ord(forbidden.group())))
+        raise DocumentError(place, f"character U+{ord(forbidden.group()):04X} is not allowed in YAML")
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     if _READ_OTHERWISE.search(text):
         fast = yaml.SafeLoader
@@ -248,7 +248,7 @@ class _Composer:
                 if node.is_open:
                     self._open.append(node)
                     if len(self._open) > MAX_DEPTH:
-                        raise DocumentError(place, "nested more than {} deep".format(MAX_DEPTH))
+                        raise DocumentError(place, f"nested more than {MAX_DEPTH} deep")
                 else:
                     use = Use(node, place)
             elif kind in ("SequenceEndEvent", "MappingEndEvent"):
@@ -268,14 +268,14 @@ class _Composer:
     def _count(self, place: Place) -> None:
         self._values += 1
         if self._values > MAX_VALUES:
-            raise DocumentError(place, "more than {} values".format(MAX_VALUES))
+            raise DocumentError(place, f"more than {MAX_VALUES} values")
 
     def _alias(self, event: Any, place: Place) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
-            raise DocumentError(place, "alias *{} before its anchor".format(event.anchor))
+            raise DocumentError(place, f"alias *{event.anchor} before its anchor")
         if node.is_open:
-            raise DocumentError(place, "alias *{} within what it stands for".format(event.anchor))
+            raise DocumentError(place, f"alias *{event.anchor} within what it stands for")
         return node
 
     def _node(self, event: Any, kind: str, place: Place) -> Node:
@@ -285,11 +285,11 @@ class _Composer:
             is_mapping = kind == "MappingStartEvent"
             known = _MAPPING_TAGS if is_mapping else _SEQUENCE_TAGS
             if event.tag not in (None, "!") and event.tag not in known:
-                raise DocumentError(place, "tag {} does not fit".format(_tag(event.tag)))
+                raise DocumentError(place, f"tag {_tag(event.tag)} does not fit")
             node = Node("mapping" if is_mapping else "sequence", place, event.tag)
         if event.anchor is not None:
             if event.anchor in self._anchors:
-                raise DocumentError(place, "anchor &{} a second time".format(event.anchor))
+                raise DocumentError(place, f"anchor &{event.anchor} a second time")
             self._anchors[event.anchor] = node
         return node
 
@@ -303,11 +303,11 @@ class _Composer:
         node.written = event.value if not event.style and event.implicit[0] else None
         if tag not in (_TAG + "str", _TAG + "merge", _TAG + "value"):
             if tag != _TAG + "binary" and len(event.value) > _LONGEST_NUMBER:
-                raise DocumentError(place, "a number of more than {} digits".format(_LONGEST_NUMBER))
+                raise DocumentError(place, f"a number of more than {_LONGEST_NUMBER} digits")
             try:
                 node.value = self._loader.construct_object(yaml.ScalarNode(tag, event.value, event.start_mark))
             except Exception as error:  # PyYAML raises IndexError for !!int '', KeyError for !!bool x, ...
-                message = "not a value that YAML's {} can have".format(_tag(tag))
+                message = f"not a value that YAML's {_tag(tag)} can have"
                 raise DocumentError(place, message) from error
         return node
 
@@ -319,9 +319,9 @@ class _Composer:
         node.size += sum(use.node.size for use in node.items)
         node.height += max((use.node.height for use in node.items), default=0)
         if node.size > MAX_VALUES:
-            raise DocumentError(node.place, "more than {} values once its aliases are expanded".format(MAX_VALUES))
+            raise DocumentError(node.place, f"more than {MAX_VALUES} values once its aliases are expanded")
         if node.height > MAX_DEPTH:
-            raise DocumentError(node.place, "nested more than {} deep once its aliases are".format(MAX_DEPTH))
+            raise DocumentError(node.place, f"nested more than {MAX_DEPTH} deep once its aliases are")
         for index, use in enumerate(node.items):
             self._fits(use, node.items[index + 1] if node.kind == "mapping" and index % 2 == 0 else None)
 
@@ -330,7 +330,7 @@ class _Composer:
         """Raise DocumentError for what PyYAML takes as no value or, if it has a value, as no key."""
         if value is None:
             if use.node.kind == "scalar" and use.node.tag in (_TAG + "merge", _TAG + "value"):
-                raise DocumentError(use.place, "{} as a value, put it in quotes".format(use.node.value))
+                raise DocumentError(use.place, f"{use.node.value} as a value, put it in quotes")
         elif use.node.kind != "scalar":
             raise DocumentError(use.place, "a key that is a list or a mapping")
         elif use.node.tag == _TAG + "merge":
@@ -351,11 +351,11 @@ def _tag(tag: str) -> str:
 def _not_parsed(error: yaml.YAMLError, text: str) -> DocumentError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return DocumentError(Place(1, 1, 0), "not YAML: {}".format(error))
+        return DocumentError(Place(1, 1, 0), f"not YAML: {error}")
     place = Place(mark.line + 1, mark.column + 1, mark.column + 2)
     context = getattr(error, "context", None)
     problem = getattr(error, "problem", None) or str(error)
-    message = "not YAML: {}{}".format(problem, ", {}".format(context) if context else "")
+    message = "not YAML: {}{}".format(problem, f", {context}" if context else "")
     line = (lines(text)[mark.line : mark.line + 1] or [""])[0]
     if line[mark.column : mark.column + 1] == "\t":
         message = "not YAML: a tab, indent with spaces"

@@ -29,13 +29,13 @@ def explain(policy: Policy, version: Version) -> str:
     """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot enforce it."""
     name = "OpenSSH {}.{}".format(*version)
     if not policy.enabled:
-        return "On {}: the policy is taken off, sshd has its own settings for everybody.\n".format(name)
+        return f"On {name}: the policy is taken off, sshd has its own settings for everybody.\n"
     settings = translate(policy, version)
     rows = [("a dead client", _dead_client(policy, settings)), *_idle_rows(settings)]
     if policy.tcp_keep_alive is not None:
         does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
         rows.append(("the kernel", does))
-    text = "On {}, for everybody\n".format(name) + _table(rows, ljust=True)
+    text = f"On {name}, for everybody\n" + _table(rows, ljust=True)
     times = _timeline(settings)
     if times:
         text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
@@ -129,10 +129,10 @@ def _idle_rows(settings: Settings) -> Rows:
     return [
         (
             "an idle shell",
-            "ends after {} without a byte typed or printed, and a silent command, too; what runs in the foreground of "
-            "a terminal dies, nohup children live on".format(after),
+            f"ends after {after} without a byte typed or printed, and a silent command, too; what runs in the foreground of "
+            "a terminal dies, nohup children live on",
         ),
-        ("an idle sftp", "ends after {} without traffic; its client notices at the next command".format(after)),
+        ("an idle sftp", f"ends after {after} without traffic; its client notices at the next command"),
         ("a forward", forward.format(after)),
         (
             "a ControlMaster",
@@ -148,7 +148,7 @@ def _timeline(settings: Settings) -> Rows:
     found = []
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
-        found += [(pause, "the first of {}, to a client that does not answer".format(_probe_count(count)))]
+        found += [(pause, f"the first of {_probe_count(count)}, to a client that does not answer")]
         found += [(dropped_after, "that client is dropped, with its sessions")]
     idle = policy.idle_timeout
     if idle and settings.tmout:
@@ -162,7 +162,7 @@ def _timeline(settings: Settings) -> Rows:
 
 
 def _probe_count(count: int) -> str:
-    return "1 probe" if count == 1 else "{} probes".format(count)
+    return "1 probe" if count == 1 else f"{count} probes"
 
 
 def _for_match_entry(entry: Entry, settings: Settings) -> str:
@@ -211,5 +211,5 @@ def _duration(seconds: int) -> str:
     found = ""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         number, seconds = divmod(seconds, size)
-        found += "{}{}".format(number, unit) if number else ""
+        found += f"{number}{unit}" if number else ""
     return found

@@ -133,12 +133,12 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
             remarks.append(Remark("note", "not checked: which machines the launch-index means", (), part))
         merge = _custom_merge(typed, config)
         if merge and KEY in config and (result.part or not is_known):
-            message = "not checked, since {} merges it with an earlier part's".format(merge)
+            message = f"not checked, since {merge} merges it with an earlier part's"
             remarks.append(Remark("note", message, (KEY,), part, config[KEY][0].place))
             is_known, result = False, nothing
             continue
         if merge:
-            remarks.append(Remark("note", "not checked: how {} merges it".format(merge), (), part))
+            remarks.append(Remark("note", f"not checked: how {merge} merges it", (), part))
         if KEY not in config:
             remarks += _misspelled(part, config)
             continue
@@ -153,7 +153,7 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         scalars[(KEY, "")] = Scalar(key.place, KEY, None)
         result = UserData(section, part, scalars, remarks)
     if has_config and is_known and not result.part and not any(remark.level == "error" for remark in remarks):
-        remarks.append(Remark("note", "no {} in it".format(KEY)))
+        remarks.append(Remark("note", f"no {KEY} in it"))
     return result
 
 
@@ -169,7 +169,7 @@ def _config(part: Part, typed: _Typed, remarks: List[Remark]) -> Optional[docume
         remarks.append(Remark("error", error.message, (), part, error.place))
         return None
     for path, place, line in document.duplicates(top.node):
-        message = "a second time, after line {}: YAML keeps the last one only".format(line)
+        message = f"a second time, after line {line}: YAML keeps the last one only"
         remarks.append(Remark("error", message, path, part, place))
     for path, place, line in document.ambiguous(top.node):
         message = f"merged (<<) from line {line}, too: PyYAML's versions keep different ones, set it beside the <<"
@@ -196,8 +196,8 @@ def _misspelled(part: Part, config: document.Entries) -> List[Remark]:
 def _not_config(part: Part, typed: _Typed) -> List[Remark]:
     """Return the remarks about a part that is not cloud-config."""
     if typed.kind not in (_WHOLE, "text/plain"):
-        name = _NOT_CHECKED.get(typed.kind, "a part of type {}".format(typed.kind))
-        return [Remark("note", "not checked: {}".format(name), (), part)]
+        name = _NOT_CHECKED.get(typed.kind, f"a part of type {typed.kind}")
+        return [Remark("note", f"not checked: {name}", (), part)]
     if not typed.content.strip():
         return []
     message = "the first line is not #cloud-config: cloud-init would ignore all of it"
@@ -217,7 +217,7 @@ def _unpacked(content: bytes) -> bytes:
 
 def _refuse_oversized(content: bytes) -> None:
     if len(content) > MAX_BYTES:
-        raise _RefusedError("more than {} MiB, not checked: clouds take 16 to 256 KiB".format(MAX_BYTES >> 20))
+        raise _RefusedError(f"more than {MAX_BYTES >> 20} MiB, not checked: clouds take 16 to 256 KiB")
 
 
 def _unbase64(content: bytes) -> bytes:
@@ -243,7 +243,7 @@ def _gunzipped(content: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             unpacked = stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise _RefusedError("gzip that cannot be unpacked: {}".format(error)) from error
+        raise _RefusedError(f"gzip that cannot be unpacked: {error}") from error
     _refuse_oversized(unpacked)
     return unpacked
 
@@ -267,12 +267,12 @@ def _parts(content: bytes) -> Iterator[_Typed]:
     import email
 
     if content.count(b"\n") > _MAX_MIME_LINES:
-        raise _RefusedError("MIME of more than {} lines, not checked".format(_MAX_MIME_LINES))
+        raise _RefusedError(f"MIME of more than {_MAX_MIME_LINES} lines, not checked")
     try:
         message = email.message_from_string(content.decode("utf-8"))
         parts = [part for part in message.walk() if not part.is_multipart()]
     except UnicodeDecodeError as error:
-        raise _RefusedError("MIME with a byte that is not UTF-8, after {} others".format(error.start)) from error
+        raise _RefusedError(f"MIME with a byte that is not UTF-8, after {error.start} others") from error
     except RecursionError as error:
         raise _RefusedError("MIME nested too deep") from error
     parts = [part for part in parts if part.get_content_maintype() != "multipart"]
@@ -291,7 +291,7 @@ def _parts(content: bytes) -> Iterator[_Typed]:
             body, kind, is_plain = _gunzipped(body), "text/plain", False
         left -= len(body)
         if left < 0:
-            raise _RefusedError("parts of more than {} MiB together, not checked".format(MAX_BYTES >> 20))
+            raise _RefusedError(f"parts of more than {MAX_BYTES >> 20} MiB together, not checked")
         if kind in _UNTYPED:
             kind = _kind(body) or kind
         yield _Typed(
@@ -328,7 +328,7 @@ def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
             content = content.encode("utf-8", "surrogatepass")
         kind = entry.get("type") or "" if isinstance(entry, dict) else ""
         if not isinstance(content, bytes) or (kind and not re.match("[^/]+/[^/]+$", str(kind))):
-            message = "expected a text, or a mapping with content (a text) and type (such as {})".format(_CLOUD_CONFIG)
+            message = f"expected a text, or a mapping with content (a text) and type (such as {_CLOUD_CONFIG})"
             remarks.append(Remark("error", message, (index,), part, use.place))
             continue
         found.append(
@@ -355,5 +355,5 @@ def _yaml_text(typed: _Typed) -> str:
         return typed.content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = typed.content[: error.start].decode("utf-8")
-        message = "byte 0x{:02X} is not UTF-8".format(typed.content[error.start])
+        message = f"byte 0x{typed.content[error.start]:02X} is not UTF-8"
         raise DocumentError(document.place_after(before), message) from error

@@ -130,7 +130,7 @@ class _Run:
                 version = "OpenSSH {}.{}".format(*settings.version)
                 raise SshdError(Problem(f"{version} reads no drop-ins, and {self._server.main} is not ours to change"))
             return [_IN_MAIN]
-        ways = [] if sshd_config.holds_policy(files.text(self._main.path) or "") else [_DROP_IN]
+        ways = [] if sshd_config.holds_policy(files.text(self._server.main) or "") else [_DROP_IN]
         return ways + ([_INCLUDED, _IN_MAIN] if is_ours_to_change else []) or [_DROP_IN]
 
     def _in_the_first_way_that_is_read(self, ways: Sequence[str]) -> Report:
@@ -148,7 +148,9 @@ class _Run:
                         raise
                     attempt += 1
                 finally:
-                    self._transaction.tidy()
+                    # What cannot be taken away is overwritten, and is no failure.
+                    with contextlib.suppress(OSError):
+                        self._transaction.tidy()
                     self._questions.forget_host_key()
         raise AssertionError("there is always a way")
 

@@ -4,10 +4,10 @@
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .. import openssh, paths
+from .. import openssh
 from ..openssh import NOBODY, Connection, Settings
 from ..policy import Policy
-from . import connections, record, trace, verification
+from . import connections, files, record, trace, verification
 from .host import Host
 from .questions import Questions, Reply
 from .servers import Server
@@ -129,5 +129,6 @@ def deviating(found: Audit, one: Connection, reply: Reply, host: Host) -> Tuple[
     """Return where a reply about a connection deviates."""
     if found.settings is None:
         return ()
-    ours = (host.at(paths.DROP_IN),)
+    drop_in = files.drop_in(host)
+    ours = (drop_in.path, drop_in.temporary("new"))
     return tuple(verification.deviations(found.server, found.settings, one, reply, found.main, ours))

@@ -32,11 +32,11 @@ class Answer(NamedTuple):
 
     def _end(self) -> str:
         if self.code >= 0:
-            return "exit {}".format(self.code)
+            return f"exit {self.code}"
         try:
-            return "killed by {}".format(signal.Signals(-self.code).name)
+            return f"killed by {signal.Signals(-self.code).name}"
         except ValueError:  # a real-time signal
-            return "killed by signal {}".format(-self.code)
+            return f"killed by signal {-self.code}"
 
 
 def run(command: Tuple[str, ...], seconds: float, environment: Dict[str, str]) -> Answer:
@@ -53,7 +53,7 @@ def run(command: Tuple[str, ...], seconds: float, environment: Dict[str, str]) -
         out, err = _hear_out(process, time.monotonic() + seconds)
     except subprocess.TimeoutExpired:
         _end(process)
-        raise CommandError("did not answer within {:.1f} s".format(seconds)) from None
+        raise CommandError(f"did not answer within {seconds:.1f} s") from None
     except BaseException:
         _end(process)
         raise
@@ -76,7 +76,7 @@ def _hear_out(process: "subprocess.Popen[bytes]", end: float) -> List[bytes]:
                     selector.unregister(key.fileobj)
                 said[key.fd] += part
                 if len(said[key.fd]) > _MOST_BYTES:
-                    raise CommandError("said more than {} MB".format(_MOST_BYTES // 1000000))
+                    raise CommandError(f"said more than {_MOST_BYTES // 1000000} MB")
     process.wait(max(0.0, end - time.monotonic()))
     for pipe in pipes:
         pipe.close()

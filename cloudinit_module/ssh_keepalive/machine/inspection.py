@@ -11,6 +11,7 @@ from .apply import place
 from .audit import Audit, audit, deviating, translated
 from .host import Host, SlowError
 from .problem import Problem, SshdError, UnansweredError
+from .processes import Listener
 from .questions import Questions
 from .servers import Server
 from .state import ServerState
@@ -20,7 +21,11 @@ _REAPPLY = "ssh-keepalive reapply"
 
 
 class Findings:
-    """Gather what was found of the servers, one after the other; `changed` is when a file that one reads last did."""
+    """Gather what was found of the servers, one after the other.
+
+    `changed` is when a file that one reads changed last, `read` when each process has read its files last, as far as it
+    says so.
+    """
 
     def __init__(self) -> None:
         self.problems: List[Problem] = []
@@ -29,6 +34,7 @@ class Findings:
         self.deviations: List[Deviation] = []
         self.servers: List[ServerState] = []
         self.changed = 0.0
+        self.read: Dict[Listener, float] = {}
 
 
 def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Questions, host: Host) -> Findings:
@@ -180,6 +186,9 @@ def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, f
     if server.listener and server.listener.program is None:
         reading = record.Reading(None, (f"{server.program} (replaced since it was started)",))
     findings.changed = max(findings.changed, *(one[2] / 1e9 for one in found.inputs.files.values()), 0.0)
+    read = record.wrote_pid_file(server.listener, found.pid_file) if server.listener else None
+    if server.listener and read is not None:
+        findings.read[server.listener] = read
     findings.servers.append(_server_state(server, reading))
     if reading.is_current or found.settings is None:
         return

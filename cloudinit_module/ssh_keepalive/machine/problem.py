@@ -29,11 +29,11 @@ class NotReadError(SshdError):
     """Say that sshd does not read the drop-in, or not all of it."""
 
 
-class NotRestartedError(SshdError):
-    """Say that a service runs on as it did, without having read what was written."""
-
-
 class UnansweredError(SshdError):
     """Say why something cannot be asked, or is not known yet."""
 
     exit_code = 2
+
+
+class NotRestartedError(UnansweredError):
+    """Say that a service runs on as it did, without having read what was written."""

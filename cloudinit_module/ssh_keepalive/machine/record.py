@@ -190,6 +190,16 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
     return Reading(None if later else True, tuple(sorted(later)))
 
 
+def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:
+    """Return when a process has written its PID file, in seconds since the epoch: when it has read its files last."""
+    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
+        status = os.stat(pid_file)
+        # sshd sets both at once, others who touch it do not.
+        if abs(status.st_mtime - status.st_ctime) < _WRITTEN_SECONDS:
+            return status.st_mtime
+    return None
+
+
 def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional[Record]) -> float:
     """Return when a process has read its files at the latest that is sure, in seconds since the epoch.
 
@@ -197,12 +207,7 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     The one moves when the clock is set, the other does not: if nothing shows that it was not set, the earlier counts.
     """
     began = processes.on_the_clock(listener.began)
-    wrote = None
-    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
-        status = os.stat(pid_file)
-        # sshd sets both at once, others who touch it do not.
-        if abs(status.st_mtime - status.st_ctime) < _WRITTEN_SECONDS:
-            wrote = status.st_mtime
+    wrote = wrote_pid_file(listener, pid_file)
     is_steady = server.steady_since is not None and listener.began >= server.steady_since
     if record and processes.in_seconds(listener.began) >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS

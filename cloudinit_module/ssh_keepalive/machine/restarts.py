@@ -48,10 +48,10 @@ class Restarts:
             self._questions.check(server)
             try:
                 self._restart(server, place)
-            except UnansweredError as error:
-                self.pending.append(error)
             except NotRestartedError as error:
                 self.done.remove(server)
+                self.pending.append(error)
+            except UnansweredError as error:
                 self.pending.append(error)
 
     def _is_unread(self, audit: Audit, is_changed: bool, place: str) -> bool:

@@ -48,7 +48,12 @@ class Unit(NamedTuple):
     @property
     def is_starting(self) -> bool:
         """Return whether it is on its way up, but not waiting to be tried again after a failure."""
-        return self.state == "activating" and self.substate != "auto-restart"
+        return self.state == "activating" and not self.is_to_be_retried
+
+    @property
+    def is_to_be_retried(self) -> bool:
+        """Return whether it has failed and systemd will start it again; from 254 on that may be "queued"."""
+        return self.substate.startswith("auto-restart")
 
     @property
     def is_reading(self) -> bool:
@@ -175,8 +180,9 @@ def restart(unit: Unit, host: Host) -> None:
         message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
     if now.state == "active" and (now.pid, now.invocation) == (unit.pid, unit.invocation):
-        message = f"{unit.name} was asked to restart and runs on as process {now.pid}, which has not read what is there"
-        raise NotRestartedError(Problem(message, f"systemctl status {unit.name} says why, perhaps it is masked"))
+        # Its job waits for another one.
+        message = f"{unit.name} still runs as before after {host.patience:.0f} s, its restart waits"
+        raise NotRestartedError(Problem(message, "systemctl list-jobs tells for what"))
     if now.state != "active":
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
 
@@ -194,16 +200,17 @@ def recover(unit: Unit, host: Host) -> str:
     host.spend_reserve()
     with contextlib.suppress(SshdError):
         now = _now(unit.name, host)
-        if now.state == "failed":
-            # It has failed, perhaps too often to be started again.
-            _do("reset-failed", unit.name, host)
-            now = _until_up(unit, _do("start", unit.name, host), host)
-        elif now.state == "active":
+        if now.state == "active":
             now = _until_up(now, _do("try-restart", unit.name, host), host)
-        else:
-            # systemd tries again by itself: another job would have to wait for that, 42 s on RHEL, or start it anew.
-            now = _until_up(unit, Answer(0, "", ""), host, retries=True)
-        return now.state
+        elif now.is_starting:
+            now = _until_up(unit, Answer(0, "", ""), host)
+        if now.state != "active" and not now.is_starting:
+            # It may have failed too often to be started again, or be started again in 42 s, as on RHEL, or only after
+            # the stage of cloud-init that we run in.
+            _do("reset-failed", unit.name, host)
+            _until_up(now, _do("restart", unit.name, host), host)
+    with contextlib.suppress(SshdError):
+        return _now(unit.name, host).state
     return "in an unknown state"
 
 
@@ -219,7 +226,7 @@ def _now(name: str, host: Host) -> Unit:
     return unit
 
 
-def _until_up(before: Unit, asked: Answer, host: Host, retries: bool = False) -> Unit:
+def _until_up(before: Unit, asked: Answer, host: Host) -> Unit:
     """Return a unit once it runs as another process than before or has failed, or when that was waited for in vain."""
     if asked.code != 0:
         raise SshdError(Problem(f"{before.name} was not restarted: {asked.last_words()}"))
@@ -228,7 +235,8 @@ def _until_up(before: Unit, asked: Answer, host: Host, retries: bool = False) ->
     while True:
         now = _now(before.name, host)
         is_new = now.state == "active" and now.pid != before.pid and now.invocation != before.invocation
-        has_failed = now.state == "failed" or (now.substate == "auto-restart" and not retries)
+        # Each start has another invocation, which may be a failure that was there before.
+        has_failed = now.state == "failed" or (now.is_to_be_retried and now.invocation != before.invocation)
         if is_new or has_failed or time.monotonic() > end:
             return now
         time.sleep(pause)

@@ -169,8 +169,15 @@ def _profile_problems(settings: Settings, host: Host) -> List[Problem]:
 def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[processes.Session]:
     """Yield the sessions that may have begun with other settings: an sshd hands on what it has read last."""
     unread = any(server.has_read is False for server in findings.servers)
+    # One that began before the change has read it at its reload; what it had begun until then is older, too.
+    reloaded = {
+        listener.pid: at
+        for listener, at in findings.read.items()
+        if processes.on_the_clock(listener.began) < findings.changed
+    }
     for session in processes.sessions(host) if findings.servers else ():
-        if unread or processes.on_the_clock(session.began) < findings.changed:
+        changed = max(findings.changed, reloaded.get(session.parent, 0.0))
+        if unread or processes.on_the_clock(session.began) < changed:
             yield session
 
 

@@ -26,6 +26,13 @@ def schema(folder):
 
 
 @pytest.fixture
+def units(folder):
+    """The folder for units of an image with systemd."""
+    make(folder, {"usr/lib/systemd/system/cloud-init.target": ""})
+    return folder / "usr/lib/systemd/system"
+
+
+@pytest.fixture
 def clean_d(folder):
     """The folder of a cloud-init whose clean runs scripts."""
     make(folder, {"etc/cloud/clean.d/README": ""})

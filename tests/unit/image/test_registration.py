@@ -5,7 +5,23 @@ import stat
 
 import pytest
 import yaml
-from images import CLEAN, LIST, NEW, OLD, ORIGINAL, PACKAGES, SCHEMA, make, modules, refused, tree, upgrade
+from images import (
+    CLEAN,
+    LIST,
+    NEW,
+    OLD,
+    ORIGINAL,
+    PACKAGES,
+    SCHEMA,
+    UNIT,
+    UNIT_LINK,
+    make,
+    modules,
+    refused,
+    tree,
+    upgrade,
+)
+from ssh_keepalive.image import note_unit
 from ssh_keepalive.image.cloud_init_schema import has_key
 from ssh_keepalive.image.installation import install, uninstall
 from ssh_keepalive.image.registration import has_cloud_init, register, status, unregister
@@ -185,6 +201,65 @@ def test_cloud_init_clean_gets_its_script_and_loses_it_again(folder, root, clean
 def test_a_cloud_init_whose_clean_runs_nothing_gets_no_script(folder, root):
     install(root)
     assert not (folder / CLEAN).parent.exists()
+
+
+def test_systemd_gets_the_unit_that_notes_and_loses_it_again(folder, root, units):
+    make(folder, MODULE)
+    before = tree(folder)
+    register(root)
+    once = tree(folder)
+    assert set(once) - set(before) == {LIST, UNIT, UNIT_LINK, os.path.dirname(UNIT_LINK)}
+    assert (folder / UNIT).read_text() == note_unit.render()
+    assert once[UNIT_LINK][1] == "../ssh-keepalive-note.service"
+    register(root)
+    assert tree(folder) == once
+    unregister(root)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("folders", [["lib/systemd/system"], ["usr/lib/systemd/system", "lib/systemd/system"]])
+def test_the_unit_is_in_the_first_folder_that_systemd_has(folder, root, folders):
+    make(folder, {**MODULE, **{name + "/x.target.wants/x.service": "" for name in folders}})
+    before = tree(folder)
+    register(root)
+    assert [name for name in tree(folder) if name.endswith("system/ssh-keepalive-note.service")] == [
+        folders[0] + "/ssh-keepalive-note.service"
+    ]
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_others_wants_of_cloud_init_stay(folder, root, units):
+    make(folder, {**MODULE, os.path.dirname(UNIT_LINK) + "/other.service": ""})
+    before = tree(folder)
+    register(root)
+    assert set(tree(folder)) - set(before) == {LIST, UNIT, UNIT_LINK}
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_a_link_that_leads_elsewhere_is_made_anew(folder, root, units):
+    make(folder, MODULE)
+    (folder / UNIT_LINK).parent.mkdir()
+    (folder / UNIT_LINK).symlink_to("/dev/null")
+    register(root)
+    assert os.readlink(str(folder / UNIT_LINK)) == "../ssh-keepalive-note.service"
+
+
+def test_an_image_without_systemd_gets_no_unit(folder, root):
+    install(root)
+    assert [name for name in tree(folder) if "systemd" in name] == []
+
+
+def test_status_names_a_unit_that_is_gone(folder, root, units):
+    install(root)
+    assert status(root) == []
+    (folder / UNIT_LINK).unlink()
+    assert status(root) == ["/" + UNIT_LINK]
+    (folder / UNIT).unlink()
+    assert status(root) == ["/" + UNIT_LINK, "/" + UNIT]
+    register(root)
+    assert status(root) == []
 
 
 def test_status_names_what_an_upgrade_of_cloud_init_has_undone(folder, root, schema):

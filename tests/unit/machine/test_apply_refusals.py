@@ -35,9 +35,7 @@ def test_every_value_that_does_not_win_is_named(machine, refused, is_there):
 def test_a_match_that_fits_everybody_is_named(machine, refused):
     with machine.main.open("a") as stream:
         stream.write("Match all\nClientAliveCountMax 9\n")
-    assert refused() == (
-        "ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY
-    )
+    assert refused() == ("ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY)
 
 
 def test_the_lines_of_others_are_counted_without_our_block(machine, refused):
@@ -81,9 +79,7 @@ def test_our_own_old_text_does_not_stand_in_the_way_of_a_new_one(machine):
 def test_what_others_set_stands_in_the_way_of_a_new_text_beside_our_old_one(machine, refused):
     machine.file.write_text("Match all\nClientAliveInterval 8\n")
     machine.main.write_text(machine.main.read_text() + "Match all\nClientAliveCountMax 9\n")
-    assert refused() == (
-        "ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY
-    )
+    assert refused() == ("ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY)
 
 
 def test_what_root_is_exempted_from_by_name_is_told(machine):

@@ -14,6 +14,8 @@ LIST = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
 SCHEMA = PACKAGES + "/cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = SCHEMA + ".ssh-keepalive-original"
 CLEAN = "etc/cloud/clean.d/50-ssh-keepalive"
+UNIT = "usr/lib/systemd/system/ssh-keepalive-note.service"
+UNIT_LINK = "usr/lib/systemd/system/cloud-init.target.wants/ssh-keepalive-note.service"
 # As cloud-init 22.2 and 23.4 have it, cut down
 OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
 NEW = """\

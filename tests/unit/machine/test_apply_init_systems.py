@@ -1,0 +1,116 @@
+"""Restarts on machines that systemd does not run."""
+
+import pytest
+from ssh_keepalive.machine import service
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.policy import Policy
+
+POLICY = Policy(unresponsive_timeout=180)
+OLD = Policy(client_alive_interval=99, client_alive_count_max=2)
+
+
+def verbs(machine, manager="service"):
+    return [call.split()[1] for call in machine.calls(manager)]
+
+
+def test_the_service_command_restarts_what_runs(machine):
+    machine.off_systemd()
+    machine.set("service", names=["sshd"])
+    machine.start_by_hand()
+    assert apply(POLICY, machine.host()).restarted
+    status = ["ssh status", "sshd status"]
+    # Before and after the text is there, and for the record
+    expected = [*status, *status, "sshd restart", "sshd status", *status]
+    assert machine.calls("service") == expected
+    assert machine.calls("systemctl") == []
+
+
+def test_the_service_command_is_not_asked_where_nothing_runs(machine):
+    machine.off_systemd()
+    assert not apply(POLICY, machine.host()).restarted
+    assert [verb for verb in verbs(machine) if verb != "status"] == []
+
+
+def test_openrc_is_asked_by_its_own_command(machine):
+    machine.off_systemd("rc-service")
+    machine.have("service")
+    machine.start_by_hand()
+    assert apply(POLICY, machine.host()).restarted
+    assert machine.calls("service") == []
+    assert machine.calls("rc-service")[:1] == ["ssh status"]
+
+
+def test_the_options_of_an_init_script_are_asked_with(machine, refused):
+    machine.off_systemd()
+    (machine.root / "etc/default").mkdir()
+    (machine.root / "etc/default/ssh").write_text("SSHD_OPTS='-o ClientAliveInterval=0'\n")
+    assert refused() == (
+        "ClientAliveInterval is 0 where 45 is expected, sshd is started with -o ClientAliveInterval=0, which overrides "
+        "it: remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+    )
+
+
+# Seen on Debian with a script of OpenRC's own kind: an sshd that has died counts as started, and cannot be stopped.
+def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, refused, monkeypatch):
+    monkeypatch.setattr(service, "_PID_FILE_SECONDS", 0)
+    machine.off_systemd("rc-service")
+    apply(OLD, machine.host())
+    machine.set("rc-service", believes=True, dies_of="Interval 45")
+    machine.start_by_hand()
+    (machine.run / "started").touch()
+    assert refused() == (
+        "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
+    )
+    assert (
+        verbs(machine, "rc-service")[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
+    )
+    assert not (machine.run / "started.late").exists()
+
+
+def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, refused, monkeypatch):
+    monkeypatch.setattr(service, "_PID_FILE_SECONDS", 0)
+    machine.off_systemd()
+    apply(OLD, machine.host())
+    machine.set("service", dies_of="Interval 45")
+    machine.start_by_hand()
+    assert refused() == (
+        "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
+    )
+    assert verbs(machine)[-4:] == ["restart", "status", "restart", "status"]
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("", "service ssh restart"),
+        ("-", "service ssh restart"),
+        # Of another process: this one is not the script's.
+        ("999999999", "kill -HUP 5000900"),
+        ("1" * 40, "kill -HUP 5000900"),
+    ],
+)
+def test_a_pid_file_that_is_wrong_tells_nothing(machine, text, command):
+    machine.off_systemd()
+    machine.start_by_hand(writes_pid=False)
+    (machine.run / "sshd.pid").write_text(text)
+    machine.set("service", answers={"status": (0, "", "")})
+    with pytest.raises(SshdError) as caught:
+        apply(POLICY, machine.host())
+    assert machine.shown(caught.value) == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) was not restarted: "
+        "/etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
+        + command
+        + " brings all of that into force"
+    )
+    assert "restart" not in verbs(machine)
+
+
+# It has left its parent, and then taken a while to write its PID file.
+def test_a_restarted_sshd_is_waited_for(machine):
+    machine.off_systemd()
+    machine.set("service", late=2)
+    machine.start_by_hand()
+    assert apply(POLICY, machine.host()).restarted
+    after = machine.calls("service")
+    assert after[after.index("ssh restart") :][:4] == ["ssh restart", "ssh status", "ssh status", "ssh status"]

@@ -1,0 +1,56 @@
+"""Match entries are verified for one of each."""
+
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.policy import Entry, Policy
+
+POLICY = Policy(unresponsive_timeout=180)
+ROOT = Entry("group", ("no-such-group", "r?ot"), None, 60, 3)
+OFFICE = Entry("address", ("10.0.0.0/8",), None, 61, 3)
+BACKUP = Entry("user", ("backup-*",), None, 62, 3)
+
+
+def asked(machine):
+    """Return whom sshd was asked about, user and address."""
+    calls = [call.split()[-1] for call in machine.calls("sshd") if call.startswith("-T")]
+    return [" ".join(call.split(",")[:3:2]) for call in calls]
+
+
+def test_one_of_each_entry_is_asked_about(machine):
+    apply(POLICY._replace(match=(ROOT, OFFICE, BACKUP)), machine.host())
+    nobody, root = "user=.invalid addr=192.0.2.1", "user=root addr=192.0.2.1"
+    entries = [root, "user=.invalid addr=10.0.0.0", "user=backup- addr=192.0.2.1"]
+    assert asked(machine) == [nobody, *entries, nobody, root, *entries]
+
+
+def test_an_entry_that_another_file_overrides_is_named(machine, refused):
+    (machine.file.parent / "00-a.conf").write_text("Match User root\nClientAliveInterval 7\n")
+    said = refused(POLICY._replace(match=(ROOT,)))
+    assert said == (
+        "ClientAliveInterval is 7 where 60 is expected for user root from 192.0.2.1, "
+        "/etc/ssh/sshd_config.d/00-a.conf:2 overrides it: "
+        "remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
+    )
+
+
+def test_an_entry_behind_one_that_fits_the_same_people_has_no_say(machine):
+    everybody = Entry("user", ("*",), None, 60, 3)
+    apply(POLICY._replace(match=(everybody, OFFICE, BACKUP)), machine.host())
+    assert machine.file.exists()
+
+
+def test_an_entry_that_fits_nobody_yet_is_told(machine):
+    nobody = Entry("group", ("no-such-group",), None, 60, 3)
+    report = apply(POLICY._replace(match=(OFFICE, nobody)), machine.host())
+    assert machine.shown(report) == (
+        "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life, other times "
+        "for those whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "match[1] is not verified, Match Group no-such-group fits nobody who is known here yet; "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
+    )
+
+
+def test_where_name_services_do_not_answer_only_the_globals_are_verified(machine, monkeypatch):
+    monkeypatch.setattr("ssh_keepalive.machine.accounts._SECONDS", 0.0)
+    report = apply(POLICY._replace(match=(ROOT,)), machine.host())
+    assert len(report.notes) == 1
+    assert machine.file.exists()

@@ -1,0 +1,362 @@
+"""When a running sshd is restarted for our text, and what comes of a restart that fails."""
+
+import os
+import signal
+import time
+
+import pytest
+from ssh_keepalive.machine import host, service
+from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.problem import SshdError, UnansweredError
+from ssh_keepalive.policy import Policy
+
+POLICY = Policy(unresponsive_timeout=180)
+OTHER = Policy(unresponsive_timeout=240)
+OLD = Policy(client_alive_interval=99, client_alive_count_max=2)
+OFF = Policy(enabled=False)
+
+
+@pytest.fixture
+def running(machine):
+    """Return a machine with an older policy, and an sshd that has read it."""
+    apply(OLD, machine.host())
+    machine.start()
+    machine.forget_calls()
+    return machine
+
+
+def pending(machine, policy=POLICY, **kwargs):
+    """Return what is said of a text that is written and waits for a restart."""
+    with pytest.raises(SshdError) as caught:
+        apply(policy, machine.host(**kwargs))
+    return machine.shown(caught.value)
+
+
+def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
+    old = running.file.read_text()
+    running.set("systemctl", dies_of="Interval 45")
+    assert refused() == (
+        "after its restart ssh.service is failed: exit-code; the old configuration is back, sshd is active"
+    )
+    assert running.unit()["ActiveState"] == "active"
+    assert running.sshd_has_read() == old
+    assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "start ssh.service"]
+
+
+def test_an_sshd_that_does_not_come_back_with_its_old_file_either_is_told(running, refused):
+    running.set("systemctl", dies_of="Interval")
+    assert refused() == (
+        "after its restart ssh.service is failed: exit-code; the old configuration is back, sshd is failed"
+    )
+    assert running.unit()["ActiveState"] == "failed"
+    assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "start ssh.service"]
+
+
+def test_an_sshd_that_systemd_tries_again_is_not_started_anew(running, refused):
+    old = running.file.read_text()
+    running.set("systemctl", dies_of="Interval 45", tries_again_after=2)
+    assert refused() == (
+        "after its restart ssh.service is activating: exit-code; the old configuration is back, sshd is active"
+    )
+    assert running.sshd_has_read() == old
+    assert running.verbs() == ["try-restart ssh.service"]
+
+
+def test_a_slow_start_is_waited_for_and_asked_for_once(running):
+    running.set("systemctl", starting=4)
+    assert apply(POLICY, running.host()).restarted
+    assert running.verbs() == ["try-restart ssh.service"]
+    assert "Interval 45" in running.sshd_has_read()
+
+
+def test_a_start_that_goes_on_is_not_undone(running):
+    running.set("systemctl", starting=-1)
+    machine = running.host()
+    machine.patience = 0.3
+    with pytest.raises(UnansweredError) as caught:
+        apply(POLICY, machine)
+    assert str(caught.value) == (
+        "ssh.service is still starting after 0 s with the new configuration: ssh-keepalive status tells when it runs"
+    )
+    assert caught.value.exit_code == 2
+    assert "Interval 45" in running.file.read_text()
+    assert running.verbs() == ["try-restart ssh.service"]
+
+
+def test_a_unit_that_was_started_too_often_is_started_once_more(running):
+    running.set("systemctl", has_hit_the_start_limit=True)
+    assert apply(POLICY, running.host()).restarted
+    assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "start ssh.service"]
+    assert "Interval 45" in running.sshd_has_read()
+
+
+def test_a_restart_that_is_refused_leaves_the_old_file(running, refused):
+    running.set("systemctl", answers={"try-restart": (1, "", "Access denied\n")})
+    assert refused() == (
+        "ssh.service was not restarted: Access denied; the old configuration is back, sshd is in an unknown state"
+    )
+
+
+def test_an_active_unit_with_the_same_process_was_not_restarted(running):
+    running.set("systemctl", ignores_restarts=True)
+    host = running.host()
+    host.patience = 0.3
+    with pytest.raises(UnansweredError) as caught:
+        apply(POLICY, host)
+    assert str(caught.value) == (
+        "ssh.service still runs as before after 0 s, its restart waits: systemctl list-jobs tells for what"
+    )
+    assert "Interval 45" in running.file.read_text()
+
+
+def test_a_running_sshd_that_would_not_start_again_is_left_to_run(running, refused):
+    running.set("sshd", refuses_to_start="no luck")
+    assert refused() == "sshd runs, but would not start again: no luck"
+    assert running.verbs() == []
+
+
+def test_a_running_sshd_is_not_restarted_into_somebody_elses_mistake(running, refused):
+    (running.file.parent / "50-b.conf").write_text("Broken yes\n")
+    assert "Broken" in refused(OFF)
+    assert running.verbs() == []
+
+
+def test_a_unit_that_is_starting_is_left_to_start(running):
+    running.set_unit(ActiveState="activating", SubState="start-post", _looks=99)
+    assert pending(running).endswith(
+        "00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not restarted: "
+        "ssh.service is starting: systemctl restart ssh.service brings all of that into force"
+    )
+    assert "Interval 45" in running.file.read_text()
+    assert running.verbs() == []
+
+
+def test_a_unit_whose_program_is_reading_its_files_is_waited_for(running):
+    running.set_unit(ActiveState="activating", SubState="start", _looks=3)
+    report = apply(POLICY, running.host())
+    assert (report.changed, report.restarted, running.verbs()) == (True, False, [])
+    assert "Interval 45" in running.sshd_has_read()
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_what_others_have_changed_since_is_not_brought_into_force(running, attended):
+    other = running.file.parent / "50-other.conf"
+    other.write_text("UsePAM yes\n")
+    with running.main.open("a") as stream:
+        stream.write("# theirs\n")
+    assert pending(running, attended=attended) == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not "
+        "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d, /etc/ssh/sshd_config.d/50-other.conf may have changed "
+        "since it read that: systemctl restart ssh.service brings all of that into force"
+    )
+    assert "Interval 45" in running.file.read_text()
+    assert running.verbs() == []
+
+
+def test_an_address_on_which_it_does_not_listen_keeps_it_from_being_restarted(machine):
+    machine.main.write_text(machine.main.read_text() + "ListenAddress 192.0.2.5\n")
+    machine.start()
+    assert pending(machine).endswith(
+        " was not restarted: it does not listen on 192.0.2.5:22, which its configuration now names: "
+        "systemctl restart ssh.service brings all of that into force"
+    )
+    machine.start(addresses=[("192.0.2.5", 22)])
+    assert apply(OTHER, machine.host()).restarted
+
+
+def started_long_ago(machine):
+    """Return a machine on which nothing shows whether sshd has read the text that is there."""
+    apply(POLICY, machine.host())
+    machine.start(began=time.time() - 3600)
+    machine.record.unlink()
+    machine.forget_calls()
+    return machine
+
+
+def test_an_unattended_run_with_nothing_to_write_restarts_nothing(machine):
+    started_long_ago(machine)
+    report = apply(POLICY, machine.host())
+    assert (report.changed, report.restarted, machine.verbs()) == (False, False, [])
+    assert [machine.shown(note) for note in report.notes] == [
+        "whether ssh.service (process 5000001, port 22) has read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf is not "
+        "known, systemctl restart ssh.service settles it"
+    ]
+
+
+def test_an_attended_run_with_nothing_to_write_does_not_restart_for_what_others_may_have_changed(machine):
+    started_long_ago(machine)
+    assert pending(machine, attended=True) == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not "
+        "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
+        "systemctl restart ssh.service brings all of that into force"
+    )
+    assert machine.verbs() == []
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_text_that_only_our_file_is_newer_with_is_brought_into_force_when_somebody_looks_on(machine, attended):
+    apply(OLD, machine.host())
+    machine.start()
+    apply(OLD, machine.host())
+    # As a run that was killed before its restart leaves it
+    text = machine.file.read_text()
+    machine.file.write_text('# policy: {"unresponsive_timeout": 180}\n')
+    machine.stop()
+    apply(POLICY, machine.host())
+    written = machine.file.read_text()
+    machine.file.write_text(text)
+    machine.record.unlink()
+    machine.start()
+    apply(OLD, machine.host())
+    machine.file.write_text(written)
+    machine.forget_calls()
+    report = apply(POLICY, machine.host(attended=attended))
+    assert (report.changed, report.restarted) == (False, attended)
+    assert machine.verbs() == ["try-restart ssh.service"] * attended
+    assert len(report.notes) == (not attended)
+
+
+def test_whoever_interrupts_a_restart_finds_sshd_with_the_old_policy(running, monkeypatch):
+    old = running.file.read_text()
+    restart = service.restart
+
+    def interrupted(unit, machine):
+        restart(unit, machine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service, "restart", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(OTHER, running.host())
+    assert running.file.read_text() == running.sshd_has_read() == old
+
+
+def test_a_second_server_is_restarted_too_and_one_that_does_not_read_the_drop_in_is_told(machine):
+    other = machine.ssh / "sshd_config_mgmt"
+    other.write_text("Port 2222\n" + machine.main.read_text())
+    machine.start()
+    machine.add_unit("sshd-mgmt.service", words="-D -f {}".format(other))
+    machine.start("sshd-mgmt.service", addresses=[("0.0.0.0", 2222)])
+    assert apply(POLICY, machine.host()).restarted
+    assert machine.verbs() == ["try-restart ssh.service", "try-restart sshd-mgmt.service"]
+    other.write_text("Port 2222\n")
+    machine.forget_calls()
+    said = pending(machine, OTHER)
+    assert said == (
+        "sshd-mgmt.service (process 5000004, port 2222) reads /etc/ssh/sshd_config_mgmt, which does not read "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its "
+        "first line, then systemctl restart sshd-mgmt.service"
+    )
+    assert machine.verbs() == ["try-restart ssh.service"]
+
+
+def test_one_process_for_each_connection_needs_no_restart(machine):
+    machine.set_unit(LoadState="masked")
+    machine.add_unit("ssh@x.service", words="-i")
+    machine.add_unit("ssh.socket", Accept="yes", ActiveState="active", SubState="listening", Triggers="")
+    report = apply(POLICY, machine.host())
+    assert (report.changed, report.restarted, machine.verbs()) == (True, False, [])
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_listener_without_a_unit_is_signalled_when_somebody_looks_on(machine, signals, monkeypatch, attended):
+    machine.set_unit(LoadState="not-found")
+    machine.start_by_hand(5000900)
+
+    def kill(pid, number):
+        signals.append((pid, number))
+        machine.proc.listen(pid, ("0.0.0.0", 22), ("::", 22))
+
+    monkeypatch.setattr(os, "kill", kill)
+    if attended:
+        assert apply(POLICY, machine.host(attended=True)).restarted
+        assert signals == [(5000900, signal.SIGHUP)]
+    else:
+        assert pending(machine) == (
+            "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) is no service's "
+            "and has not read it: kill -HUP 5000900"
+        )
+        assert signals == []
+    assert "Interval 45" in machine.file.read_text()
+
+
+def test_a_listener_that_dies_of_its_signal_is_told(machine, signals, monkeypatch):
+    monkeypatch.setattr("ssh_keepalive.machine.restarts._SIGNAL_SECONDS", 0.1)
+    machine.set_unit(LoadState="not-found")
+    machine.start_by_hand(5000900)
+    with pytest.raises(SshdError) as caught:
+        apply(POLICY, machine.host(attended=True))
+    assert machine.shown(caught.value) == (
+        "sshd (process 5000900, port 22) does not listen again after kill -HUP: start it by hand; "
+        "the old configuration is back, sshd is in an unknown state"
+    )
+    assert not machine.file.exists()
+    assert [pid for pid, _ in signals] == [5000900, 5000900]
+
+
+def test_process_1_of_a_container_is_not_signalled(machine, signals):
+    machine.off_systemd()
+    machine.start_by_hand(1, parent=0)
+    assert pending(machine, attended=True) == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 1, port 22) is no service's "
+        "and has not read it: restart this container"
+    )
+    assert signals == []
+
+
+def test_a_unit_that_would_start_its_sshd_with_another_command_is_not_restarted(machine):
+    machine.start()
+    machine.add_unit("ssh.service", words="-D -4", MainPID="5000001", ActiveState="active", SubState="running")
+    assert pending(machine).endswith(
+        " was not restarted: ssh.service would start it with another command than it was started with: "
+        "systemctl restart ssh.service brings all of that into force"
+    )
+    assert machine.verbs() == []
+
+
+def test_a_systemctl_that_does_not_say_whether_sshd_runs(machine, refused):
+    machine.set("systemctl", answers={"show": (1, "", "Failed to connect to bus")})
+    assert refused(error=UnansweredError) == "systemctl show does not say whether sshd runs: Failed to connect to bus"
+    machine.set("systemctl", answers={"show": (0, "", "Running in chroot, ignoring command 'show'\n")})
+    assert refused(error=UnansweredError) == (
+        "systemctl show does not say whether sshd runs: Running in chroot, ignoring command 'show'"
+    )
+
+
+def test_a_way_back_on_which_all_hangs_tries_all_and_says_how_it_ended(running, refused, monkeypatch):
+    monkeypatch.setitem(host.Host.run.__kwdefaults__, "seconds", 1)
+    running.set("systemctl", hangs={"try-restart": 60})
+    began = time.monotonic()
+    machine = running.host()
+    machine.patience = 1
+    said = refused(host=machine)
+    assert said == (
+        "systemctl --job-mode=ignore-dependencies --no-block try-restart ssh.service did not answer within 1.0 s; "
+        "the old configuration is back, sshd is in an unknown state"
+    )
+    assert running.verbs() == ["try-restart ssh.service"] * 2
+    assert time.monotonic() - began < 20
+
+
+def test_the_way_back_has_time_of_its_own(running, monkeypatch):
+    running.set("systemctl", dies_of="Interval 45")
+    left = []
+    restart, recover = service.restart, service.recover
+
+    def in_no_time(unit, machine):
+        try:
+            restart(unit, machine)
+        finally:
+            machine.extend(-machine.seconds_left)
+
+    def counted(unit, machine):
+        left.append(machine.seconds_left)
+        state = recover(unit, machine)
+        left.append(machine.seconds_left)
+        return state
+
+    monkeypatch.setattr(service, "restart", in_no_time)
+    monkeypatch.setattr(service, "recover", counted)
+    with pytest.raises(SshdError) as caught:
+        apply(POLICY, running.host())
+    assert str(caught.value).endswith("; the old configuration is back, sshd is active")
+    assert left[0] <= 0 < left[1]
