@@ -153,15 +153,15 @@ FAULTS = {
     "show-hangs": Fault(systemctl("*' show '*", "sleep 60"), "systemctl .* did not answer within 10.0 s"),
     "try-restart-fails": Fault(
         systemctl("*' try-restart '*", "echo no luck >&2; exit 1"),
-        "ssh.service was not restarted: no luck; the old configuration is back, sshd is active",
+        "ssh.service was not restarted: no luck; the old configuration is restored, sshd is active",
     ),
     "try-restart-hangs": Fault(
         systemctl("*' try-restart '*", "sleep 60"),
-        "systemctl .* try-restart ssh.service did not answer within 10.0 s; the old configuration is back, sshd is active",
+        "systemctl .* try-restart ssh.service did not answer within 10.0 s; the old configuration is restored, sshd is active",
     ),
     "restart-leaves-sshd-dead": Fault(
         systemctl("*' try-restart '*", "/usr/bin/systemctl.real stop ssh; exit 0"),
-        "after its restart ssh.service is inactive: .*; the old configuration is back, sshd is active",
+        "after its restart ssh.service is inactive: .*; the old configuration is restored, sshd is active",
     ),
     "systemctl-is-gone": Fault("mv /usr/bin/systemctl /usr/bin/systemctl.real", "systemctl is not on this machine .*"),
     # The file system

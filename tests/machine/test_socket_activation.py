@@ -183,7 +183,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, la
     assert interval(booted) == before
     assert booted.run("systemctl", "is-active", layout.serves).stdout == "active\n"
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
-    assert "; the old configuration is back, sshd is active\n" in log
+    assert "; the old configuration is restored, sshd is active\n" in log
     booted.sh(f"rm -r {folder}; systemctl daemon-reload")
 
 
