@@ -42,7 +42,7 @@ MATCH = (
     b"#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n  match:\n"
     b"  - {user: [a, b*], unresponsive_timeout: 1h}\n  - {address: 10.0.0.0/8, idle_timeout: none}\n"
 )
-NO_MATCH = "OpenSSH 10.2 takes no ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later"
+NO_MATCH = "OpenSSH 10.2 ignores ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later"
 
 
 def mime(*parts):

@@ -218,7 +218,7 @@ def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:
                 (KEY, "match", position, "idle_timeout"),
                 entry.idle_timeout or "none",
                 version,
-                "takes no ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later",
+                "ignores ChannelTimeout in Match: remove it, or use OpenSSH 10.5 or later",
             )
             for position, entry in enumerate(policy.match)
             if entry.idle_timeout is not None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+import serving
 from machine import RELEASES, Machine, unavailable
 
 ENDS = (next(iter(RELEASES)), next(reversed(RELEASES)))
@@ -33,6 +34,27 @@ def suite(request: pytest.FixtureRequest) -> str:
 def oldest_or_newest(request: pytest.FixtureRequest) -> str:
     """Name the oldest and the newest release, and where there is time those in between."""
     return str(request.param)
+
+
+# Machines that enforce a policy, one for all files of a worker: each test begins with serving.as_it_was.
+
+
+@pytest.fixture(scope="session")
+def oldest() -> Iterator[Machine]:
+    with serving.enforcing(ENDS[0]) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def newest() -> Iterator[Machine]:
+    with serving.enforcing(ENDS[1]) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def each(suite: str) -> Iterator[Machine]:
+    with serving.enforcing(suite) as machine:
+        yield machine
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from machine import Machine, Process
 from serving import MAIN, OURS, apply, as_it_was, can_log_in, has_read, listener, reapply, status, unattended
 
 OTHER = "{client_alive_interval: 62}"
-
-
-@pytest.fixture(scope="module")
-def newest() -> Iterator[Machine]:
-    with serving.enforcing("forky") as machine:
-        yield machine
 
 
 # Name services: what lists all hangs, and what is asked about some does.
@@ -76,7 +69,7 @@ def hang(machine: Machine, library: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "entry"),
     [
-        ("forky", "{group: dir-admins, client_alive_interval: 55}"),
+        pytest.param("forky", "{group: dir-admins, client_alive_interval: 55}", marks=pytest.mark.slow),
         pytest.param("bullseye", "{group: 'dir-*', client_alive_interval: 55}", marks=pytest.mark.slow),
         pytest.param("bullseye", "{user: hangs, client_alive_interval: 55}", marks=pytest.mark.slow),
         pytest.param("trixie", "{group: [root, dir-admins], client_alive_interval: 55}", marks=pytest.mark.slow),
@@ -145,7 +138,8 @@ def until(machine: Machine, state: str, timeout: float = 60) -> None:
 @pytest.mark.parametrize(
     ("seconds", "run"),
     [
-        (17, unattended),
+        pytest.param(17, unattended, marks=pytest.mark.slow),
+        (5, unattended),
         pytest.param(12, unattended, marks=pytest.mark.slow),
         pytest.param(12, apply, marks=pytest.mark.slow),
         pytest.param(30, apply, marks=pytest.mark.slow),
@@ -189,7 +183,7 @@ exec /usr/sbin/sshd -D -e
 
 
 @pytest.mark.parametrize("end", ["forky", pytest.param("bullseye", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("pid_file", [True, False])
+@pytest.mark.parametrize("pid_file", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_containers_process_1_is_not_stopped(end: str, pid_file: bool) -> None:
     with Machine(end) as machine:
         machine.init = "sshd"
@@ -253,7 +247,7 @@ def watched(machine: Machine, moment: str, edit: str) -> Process:
     return process
 
 
-@pytest.mark.parametrize("moment", ["staged", "# BEGIN ssh-keepalive"])
+@pytest.mark.parametrize("moment", ["staged", pytest.param("# BEGIN ssh-keepalive", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("edit", [pytest.param(one, marks=() if one == "added" else pytest.mark.slow) for one in EDITS])
 def test_an_edit_during_a_run_stays(newest: Machine, moment: str, edit: str) -> None:
     as_it_was(newest)

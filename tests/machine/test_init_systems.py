@@ -155,7 +155,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine) ->
     with Client(booted) as client:
         said = refusal(booted, "{client_alive_interval: 51}")
         assert re.match("after its restart sshd is down: ", said)
-        assert said.endswith("; the old configuration is back, sshd is active")
+        assert said.endswith("; the old configuration is restored, sshd is active")
         assert client.answers()
     assert listener(booted)
     assert "Cannot bind any address." in booted.run("cat", LOG).stdout

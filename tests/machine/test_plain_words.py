@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-import serving
 from baking import DROP_IN
 from machine import Machine
 from serving import (
@@ -25,18 +23,6 @@ from serving import (
 )
 
 OTHER = "{client_alive_interval: 62}"
-
-
-@pytest.fixture(scope="module")
-def oldest() -> Iterator[Machine]:
-    with serving.enforcing("bullseye") as machine:
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def each(suite: str) -> Iterator[Machine]:
-    with serving.enforcing(suite) as machine:
-        yield machine
 
 
 class Remedy(NamedTuple):
@@ -68,7 +54,7 @@ REMEDIES = {
 }
 
 
-@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in REMEDIES])
 def test_the_remedy_works(oldest: Machine, name: str) -> None:
     fault = REMEDIES[name]
     oldest.sh("rm -rf /srv/*")
@@ -85,6 +71,7 @@ def test_the_remedy_works(oldest: Machine, name: str) -> None:
     assert found.code == 0, found.problems
 
 
+@pytest.mark.slow
 def test_includes_that_are_fifteen_deep(oldest: Machine) -> None:
     as_it_was(oldest)
     oldest.sh(f"mkdir /etc/ssh/deep; {INCLUDES} echo 'MaxAuthTries 5' >/etc/ssh/deep/15")
@@ -95,7 +82,8 @@ def test_includes_that_are_fifteen_deep(oldest: Machine) -> None:
     assert status(oldest).code == 0
 
 
-@pytest.mark.parametrize("name", ["root@127.0.0.1", "root@*", "'*@10.0.0.1'"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["root@127.0.0.1", "root@10.*", "'*@10.0.0.1'"])
 def test_a_user_with_an_address_is_no_user(oldest: Machine, name: str) -> None:
     as_it_was(oldest)
     said = apply(oldest, f"{{client_alive_interval: 61, match: [{{user: {name}, client_alive_interval: 55}}]}}")
@@ -104,23 +92,21 @@ def test_a_user_with_an_address_is_no_user(oldest: Machine, name: str) -> None:
     assert "address" in said.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_too", [True, False])
 def test_in_a_chroot(oldest: Machine, run_too: bool) -> None:
     as_it_was(oldest)
     before = listener(oldest)
-    # With systemd's folder in it, and without
+    # With systemd's folder in it, and without; what is mounted is gone with the command.
     mounts = "mkdir -p /srv/root; mount --bind / /srv/root; mount --bind /proc /srv/root/proc"
     mounts += "; mount --rbind /run /srv/root/run" if run_too else ""
-    oldest.sh(mounts)
-    try:
-        text = f"#cloud-config\nssh_keepalive: {OTHER}\n"
-        said = run(oldest, "chroot", "/srv/root", "ssh-keepalive", "apply", "-", input=text)
-        enforced = has_read(oldest, "ClientAliveInterval 62")
-        assert (said.code == 0) == enforced, said
-        assert "sshd restarted" not in said.text or listener(oldest) != before
-        assert can_log_in(oldest)
-    finally:
-        oldest.sh("umount -R /srv/root; rmdir /srv/root")
+    script = f"{mounts}; exec chroot /srv/root ssh-keepalive apply -"
+    text = f"#cloud-config\nssh_keepalive: {OTHER}\n"
+    said = run(oldest, "unshare", "--mount", "--propagation", "private", "sh", "-ec", script, input=text)
+    enforced = has_read(oldest, "ClientAliveInterval 62")
+    assert (said.code == 0) == enforced, said
+    assert "sshd restarted" not in said.text or listener(oldest) != before
+    assert can_log_in(oldest)
 
 
 def test_no_pid_file(oldest: Machine) -> None:
@@ -136,6 +122,7 @@ def test_no_pid_file(oldest: Machine) -> None:
     oldest.sh("rm /tmp/none")
 
 
+@pytest.mark.slow
 def test_a_pid_file_that_is_a_pipe(oldest: Machine) -> None:
     as_it_was(oldest)
     oldest.sh("rm /run/sshd.pid; mkfifo /run/sshd.pid")
@@ -156,6 +143,7 @@ TITLES = [
 LISTEN = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 3333)); s.listen(); time.sleep(300)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", TITLES)
 def test_somebody_who_looks_like_sshd(oldest: Machine, title: str) -> None:
     as_it_was(oldest)
@@ -173,6 +161,7 @@ def test_somebody_who_looks_like_sshd(oldest: Machine, title: str) -> None:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_users_own_sshd(oldest: Machine) -> None:
     as_it_was(oldest)
     before = status(oldest)
@@ -195,6 +184,7 @@ ALIASES = "#cloud-config\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
 ALIASES += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["*a8", "{match: *a8}", "{client_alive_interval: 61, match: [{user: *a8}]}"])
 def test_user_data_with_aliases(oldest: Machine, section: str) -> None:
     as_it_was(oldest)
@@ -207,7 +197,7 @@ def test_user_data_with_aliases(oldest: Machine, section: str) -> None:
             answer = oldest.sh(script, check=False, timeout=40)
             assert answer.returncode in (0, 1, 2), answer.stderr
             assert "MemoryError" not in answer.stderr + answer.stdout
-            assert len(answer.stdout) < 20000
+            assert len(answer.stdout) < 40000
     finally:
         oldest.sh("cp -p /cloud-config /var/lib/cloud/instance/cloud-config.txt")
         oldest.sh("cp -p /cloud-config /var/lib/cloud/instance/user-data.txt")

@@ -245,7 +245,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, un
     with Client(booted) as client:
         said = refusal(booted, "{client_alive_interval: 51}")
         assert re.match("after its restart ssh.service is (failed|activating): (exit-code|auto-restart);", said)
-        assert said.endswith("; the old configuration is back, sshd is active")
+        assert said.endswith("; the old configuration is restored, sshd is active")
         assert client.answers()
     assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
 
@@ -279,7 +279,7 @@ def test_the_way_back_in_the_stage_run_by_hand_does_not_wait_either(booted: Mach
     run_stage_by_hand(booted, "{client_alive_interval: 51}")
     assert booted.run("systemctl", "is-active", "ssh").stdout == "active\n"
     assert interval(booted) == "50"
-    assert "the old configuration is back, sshd is active" in booted.run("cat", "/var/log/cloud-init.log").stdout
+    assert "the old configuration is restored, sshd is active" in booted.run("cat", "/var/log/cloud-init.log").stdout
 
 
 def test_false_takes_the_policy_off(booted: Machine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -46,18 +45,6 @@ SECONDS = {
     "a file elsewhere": Second("/usr/sbin/sshd -f /srv/sshd.conf", file="/srv/sshd.conf"),
 }
 NAMES = list(SECONDS)
-
-
-@pytest.fixture(scope="module")
-def newest() -> Iterator[Machine]:
-    with serving.enforcing("forky") as machine:
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def each(suite: str) -> Iterator[Machine]:
-    with serving.enforcing(suite) as machine:
-        yield machine
 
 
 def start(machine: Machine, name: str, *lines: str) -> int:
@@ -118,7 +105,7 @@ def stand(machine: Machine, name: str) -> None:
         assert listener(machine, 2222) == before
 
 
-@pytest.mark.parametrize("name", NAMES[:2])
+@pytest.mark.parametrize("name", NAMES[:1])
 def test_the_newest(newest: Machine, name: str) -> None:
     stand(newest, name)
 
@@ -152,6 +139,7 @@ def test_a_spare_one_changes_nothing_of_what_is_said(newest: Machine) -> None:
     assert "sshd restarted" in unattended(newest, THIRD).text
 
 
+@pytest.mark.slow
 def test_a_spare_one_hides_nothing_of_the_main_one(newest: Machine) -> None:
     serving.as_it_was(newest)
     conflict = "/etc/ssh/sshd_config.d/00-a.conf"
@@ -162,6 +150,7 @@ def test_a_spare_one_hides_nothing_of_the_main_one(newest: Machine) -> None:
     assert status(newest).code != 0
 
 
+@pytest.mark.slow
 def test_a_listener_that_somebody_has_changed_gets_no_signal(newest: Machine) -> None:
     before = start(newest, "by hand", INCLUDE)
     newest.sh(f"echo 'AllowUsers deploy' >>{MANAGEMENT}")
@@ -174,6 +163,7 @@ def test_a_listener_that_somebody_has_changed_gets_no_signal(newest: Machine) ->
     assert has_read(newest, "ClientAliveInterval 62")
 
 
+@pytest.mark.slow
 def test_a_listener_with_a_relative_file_lives_on(newest: Machine) -> None:
     serving.as_it_was(newest)
     newest.run("tee", MANAGEMENT, input=f"{INCLUDE}\nPort 2222\nPidFile none\n")
@@ -210,7 +200,7 @@ def old_program(newest: Machine) -> Machine:
     return newest
 
 
-@pytest.mark.parametrize("command", [f"{OLD} -D $SSHD_OPTS", f"{OLD} -D -o LogLevel=VERBOSE"])
+@pytest.mark.parametrize("command", [f"{OLD} -D $SSHD_OPTS", pytest.param(f"{OLD} -D -4", marks=pytest.mark.slow)])
 def test_another_program_is_asked(old_program: Machine, command: str) -> None:
     old_program.sh(OVERRIDE.format(command) + "systemctl daemon-reload; systemctl restart ssh")
     found = status(old_program)
@@ -225,6 +215,7 @@ def test_another_program_is_asked(old_program: Machine, command: str) -> None:
     assert found.found["servers"][0]["program"] == OLD
 
 
+@pytest.mark.slow
 def test_another_program_for_some(old_program: Machine) -> None:
     old_program.run("tee", MANAGEMENT, input=f"{INCLUDE}\nPort 2222\nPidFile none\n")
     old_program.sh(f"{OLD} -f {MANAGEMENT}; sleep 0.2")
@@ -260,6 +251,7 @@ def test_another_program_from_the_first_boot_on() -> None:
         assert (found.code, found.found["openssh"]) == (0, "9.2"), found.problems
 
 
+@pytest.mark.slow
 def test_main_is_not_taken_for_the_packaged_one(newest: Machine) -> None:
     """A unit whose sshd reads another main file is told which line that lacks."""
     serving.as_it_was(newest)

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import serving
 from baking import DROP_IN
 from machine import Machine
 from serving import OURS, apply, as_it_was, status, unattended
-
-
-@pytest.fixture(scope="module")
-def oldest() -> Iterator[Machine]:
-    with serving.enforcing("bullseye") as machine:
-        yield machine
-
 
 # What an interactive login shell has as its time: it is asked, no file is read.
 SHELLS = {
@@ -36,7 +26,7 @@ IDLE = "{idle_timeout: 2m, idle_fallback: tmout}"
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if at < 3 else pytest.mark.slow) for at, name in enumerate(SHELLS)]
+    "name", [pytest.param(name, marks=() if at < 2 else pytest.mark.slow) for at, name in enumerate(SHELLS)]
 )
 def test_a_shell_is_asked(oldest: Machine, name: str) -> None:
     script, ends = SHELLS[name]

@@ -156,6 +156,9 @@ def test_a_file_that_wins_is_named_and_nothing_is_restarted(booted: Machine, lay
         assert apply(booted, "{client_alive_interval: 35}", check=False).returncode == 1
     finally:
         booted.sh("rm /etc/ssh/sshd_config.d/00-a.conf")
+        if "@" not in layout.serves:
+            # Who has mended it; it may have been started for a connection in between.
+            booted.run("systemctl", "try-restart", layout.serves)
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
     assert (
         "ssh_keepalive.machine.problem.SshdError: ClientAliveInterval is 7 where 35 is expected, "
@@ -180,7 +183,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, la
     assert interval(booted) == before
     assert booted.run("systemctl", "is-active", layout.serves).stdout == "active\n"
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
-    assert "; the old configuration is back, sshd is active\n" in log
+    assert "; the old configuration is restored, sshd is active\n" in log
     booted.sh(f"rm -r {folder}; systemctl daemon-reload")
 
 

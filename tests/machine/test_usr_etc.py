@@ -15,7 +15,7 @@ MAIN = "/usr/etc/ssh/sshd_config"
 SSHD = f"""\
 #!/bin/sh
 [ -e /etc/ssh/sshd_config ] || set -- -f {MAIN} "$@"
-exec /usr/sbin/sshd.debian "$@"
+exec /usr/lib/debian/sshd "$@"
 """
 
 
@@ -29,7 +29,8 @@ def booted() -> Iterator[Machine]:
         (root / MAIN[1:]).write_text(text)
         (root / "etc/ssh/sshd_config").unlink()
         (root / "etc/ssh/sshd_config.d").rmdir()
-        (root / "usr/sbin/sshd").rename(root / "usr/sbin/sshd.debian")
+        (root / "usr/lib/debian").mkdir()
+        (root / "usr/sbin/sshd").rename(root / "usr/lib/debian/sshd")
         (root / "usr/sbin/sshd").write_text(SSHD)
         (root / "usr/sbin/sshd").chmod(0o755)
         bake(machine, "{unresponsive_timeout: 3m}")
@@ -52,7 +53,7 @@ def listener(machine: Machine) -> str:
 
 
 def test_the_policy_is_in_force_from_the_start(booted: Machine) -> None:
-    assert f"sshd.debian -f {MAIN} -D" in booted.run("ps", "ax", "-o", "args").stdout
+    assert f"/usr/lib/debian/sshd -f {MAIN} -D" in booted.run("ps", "ax", "-o", "args").stdout
     assert "ClientAliveInterval 45\n" in booted.run("cat", DROP_IN).stdout
     assert effective(booted)["clientaliveinterval"] == "45"
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
@@ -78,8 +79,8 @@ def test_the_line_that_wins_is_named(booted: Machine) -> None:
     finally:
         booted.run("tee", MAIN, input=text)
     assert (
-        f"ssh_keepalive.machine.problem.SshdError: ClientAliveCountMax is 9 where 3 is expected, {MAIN}:{len(text.splitlines()) + 2}"
-        " overrides it: remove that line and restart sshd\n"
+        "ssh_keepalive.machine.problem.SshdError: ClientAliveCountMax is 9 where 3 is expected, "
+        f"{MAIN}:{len(text.splitlines()) + 2} overrides it: remove that line and restart sshd\n"
     ) in booted.run("cat", "/var/log/cloud-init.log").stdout
     assert (booted.run("cat", DROP_IN).stdout, listener(booted)) == before
 

@@ -190,9 +190,9 @@ def test_idle_timeout_in_match():
     assert problems(Policy(idle_timeout=900, match=entries), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
         "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
-        "ssh_keepalive.match[0].idle_timeout: none: OpenSSH 8.4 takes no ChannelTimeout in Match: "
+        "ssh_keepalive.match[0].idle_timeout: none: OpenSSH 8.4 ignores ChannelTimeout in Match: "
         "remove it, or use OpenSSH 10.5 or later",
-        "ssh_keepalive.match[1].idle_timeout: 900: OpenSSH 8.4 takes no ChannelTimeout in Match: "
+        "ssh_keepalive.match[1].idle_timeout: 900: OpenSSH 8.4 ignores ChannelTimeout in Match: "
         "remove it, or use OpenSSH 10.5 or later",
     ]
     assert len(problems(Policy(match=entries), (10, 4))) == 2

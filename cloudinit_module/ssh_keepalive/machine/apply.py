@@ -8,20 +8,18 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy, PolicyError
-from . import audit, files, processes, record, servers, service, shells, trace, verification
+from . import audit, files, processes, record, servers, service
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host
+from .judgement import Judge
 from .problem import NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
 from .servers import Server
-from .verification import Deviation
 
 # The ways to have sshd read a policy, each where the ones before it do not do
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
-# A little less than 256 KiB, comments included
-_MOST_BYTES = 250000
 # How often somebody else may change a file while it is about to be replaced
 _ATTEMPTS = 3
 
@@ -100,6 +98,7 @@ class _Run:
         self._drop_in, self._profile, self._main = self._transaction.files
         self._settings: Optional[Settings] = None
         self._audits: List[Audit] = []
+        self._judge = Judge(self._drop_in, self._main, host)
         self._restarts = Restarts(self._transaction, self._questions, host)
         # What other servers than the machine's own do not do
         self._problems: List[Problem] = []
@@ -197,42 +196,13 @@ class _Run:
             above = 1
         try:
             found = audit.audit(self._server, settings, self._questions, self._host, candidate)
-            old = self._drop_in.path
-            deviations = [one for one in found.deviations if (one.set_by or "").rpartition(":")[0] != old]
-            self._raise_for(found, deviations, in_main, above)
+            self._judge.check_candidate(found, in_main, above)
         except NotReadError:
             raise
         except SshdError as error:
             # What is refused may be what stands in our place now (cut off, a dangling link): its end is to show.
             if in_main or self._drop_in.path not in str(error):
                 raise
-
-    def _raise_for(self, found: Audit, deviations: Sequence[Deviation], in_main: bool, above: int = 0) -> None:
-        """Raise NotReadError if deviations show that our lines are not read, else SshdError if there are any."""
-        if not deviations:
-            return
-        ours = (self._drop_in.path, self._drop_in.temporary("new"))
-        unread = not any(found.reads(file) for file in ours)
-        # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
-        skipped = any((one.set_by or "").rpartition(":")[0] in ours for one in deviations)
-        if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
-            problem = self._not_read()
-            messages = [f"{one.message}: {problem.message}" for one in deviations]
-            raise NotReadError(*(problem._replace(message=message) for message in messages))
-        shown = [one._replace(set_by=self._as_it_was(one.set_by, found.main, above)) for one in deviations]
-        raise SshdError(*(verification.problem(one, self._server) for one in shown))
-
-    def _as_it_was(self, place: Optional[str], main: str, above: int) -> Optional[str]:
-        """Return a line of a candidate, or of a main file with our block, as it is without those."""
-        file, _, line = (place or "").rpartition(":")
-        if file not in (main, self._server.main, self._main.path):
-            return place
-        before = above or sshd_config.lines_before(files.text(file) or "")
-        return f"{self._server.main}:{int(line) - before}"
-
-    def _not_read(self) -> Problem:
-        message = f"{self._server.main} does not read {self._drop_in.path}"
-        return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
 
     def _put_in_force(self, texts: Texts, main: str, in_main: bool) -> None:
         """Replace files with staged texts, verify them and restart the servers that must read them, or undo it all."""
@@ -253,7 +223,7 @@ class _Run:
             states = self._restarts.undo()
             if not isinstance(error, SshdError):
                 raise
-            raise SshdError(Problem(f"{error}; the old configuration is back, sshd is {states}")) from error
+            raise SshdError(Problem(f"{error}; the old configuration is restored, sshd is {states}")) from error
 
     def _find_again(self) -> None:
         """Find the servers as they are now: one that starts from here on reads the new text by itself."""
@@ -278,7 +248,7 @@ class _Run:
             return
         found = audit.audit(self._server, self._settings, self._questions, self._host)
         if self._settings:
-            self._judge(found, self._settings, in_main)
+            self._notes = self._judge.check(found, self._settings, in_main)
         self._audits.append(found)
         for server in self._servers:
             if server is self._server:
@@ -292,7 +262,7 @@ class _Run:
             except (SshdError, PolicyError) as error:
                 self._problems += error.problems if isinstance(error, SshdError) else [Problem(str(error))]
                 continue
-            self._problems += _problems_of_another(other, self._drop_in.path)
+            self._problems += self._judge.problems_of_another(other)
             if other.reads(self._drop_in.path):
                 self._audits.append(other)
 
@@ -302,26 +272,6 @@ class _Run:
             return self._settings
         return audit.translated(self._policy, server, self._questions)
 
-    def _judge(self, found: Audit, settings: Settings, in_main: bool) -> None:
-        """Raise SshdError if the machine's own server does not enforce the policy."""
-        size = trace.size(found.reply.trace)
-        if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
-            message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
-            raise SshdError(Problem(message, "shorten it"))
-        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
-        if wrong:
-            raise SshdError(wrong)
-        exceptions = [one for one in found.for_root if one.is_for("root")]
-        others = [one for one in found.for_root if one not in exceptions]
-        self._raise_for(found, (*found.deviations, *others), in_main)
-        self._notes += [verification.problem(one, self._server).message for one in exceptions]
-        self._notes += found.notes
-        if found.notes and found.reply.about and not in_main:
-            # Nobody could be asked about, but the lines are read.
-            read = trace.matches(found.reply.trace)
-            if any(sshd_config.criterion(entry) not in read for entry, _ in settings.blocks):
-                raise NotReadError(self._not_read())
-
     def _note(self) -> None:
         if self._settings:
             if self._restarts.done:
@@ -329,18 +279,3 @@ class _Run:
             audit.note(self._audits, self._servers, self._restarts.done, self._host)
         else:
             record.forget(self._host)
-
-
-def _problems_of_another(found: Audit, drop_in: str) -> List[Problem]:
-    """Return why another server than the machine's own does not enforce the policy."""
-    deviations = (*found.deviations, *(one for one in found.for_root if not one.is_for("root")))
-    if deviations and not found.reads(drop_in):
-        message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
-        remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
-        return [Problem(message, remedy)]
-    ours = [one for one in deviations if (one.set_by or "").rpartition(":")[0] == drop_in]
-    if ours and found.settings:
-        version = "OpenSSH {}.{}".format(*found.settings.version)
-        message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
-        return [Problem(message, "have both started from the same program")]
-    return [verification.problem(one, found.server) for one in deviations]

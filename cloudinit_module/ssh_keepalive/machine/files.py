@@ -149,16 +149,23 @@ class Transaction:
         return sorted(os.listdir(folder)), (status.st_atime_ns, status.st_mtime_ns)
 
     def tidy(self) -> bool:
-        """Take away what was written aside, and return whether there was anything."""
-        found = False
+        """Take away what was written aside, and return whether there was anything.
+
+        It was nobody's to read: the folder of drop-ins does not look changed by that to who has read it meanwhile.
+        """
+        before = self._folder()
+        found = []
         for file in self.files:
             for purpose in _PURPOSES:
                 aside = file.temporary(purpose)
                 # Looked for first: what is read-only refuses to have nothing taken away.
                 if os.path.lexists(aside):
                     os.unlink(aside)
-                    found = True
-        return found
+                    found.append(os.path.basename(aside))
+        after = self._folder() if found else None
+        if before and after and sorted(set(before[0]) - set(found)) == after[0]:
+            os.utime(self._host.at(paths.DROP_IN_FOLDER), ns=before[1])
+        return bool(found)
 
     @contextlib.contextmanager
     def staged(self, texts: Mapping[File, Optional[str]]) -> Iterator[None]:
@@ -219,19 +226,14 @@ class Transaction:
         old = file.temporary("old") if os.path.lexists(file.path) else None
         if old:
             # A second name for the old file needs no space on the disk, and comes back whole by a rename.
-            os.link(file.path, old, follow_symlinks=False)
+            with _named_mount(file):
+                os.link(file.path, old, follow_symlinks=False)
         try:
             if file.mode is None and text(file.path) != before:
                 raise ChangedError(Problem(f"{file.path} was changed during this run", "try again"))
             if content is not None:
-                try:
+                with _named_mount(file):
                     os.rename(file.temporary("new"), file.path)
-                except OSError as error:
-                    if error.errno != errno.EBUSY:
-                        raise
-                    message = f"{file.path} is a mount of its own and cannot be replaced"
-                    remedy = f"put 'Include {paths.DROP_IN}' on its first line where it comes from"
-                    raise SshdError(Problem(message, remedy)) from error
                 self._sync_folder(file)
                 label(file.path, self._host)
             elif old:
@@ -268,6 +270,21 @@ class Transaction:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _named_mount(file: File) -> Iterator[None]:
+    """Say of a file that it is a mount, where the system says that it is busy or of another device."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        message = f"{file.path} is a mount of its own and cannot be replaced"
+        remedy = f"umount {file.path}"
+        if file.mode is None:
+            remedy = f"put 'Include {paths.DROP_IN}' on its first line where it comes from"
+        raise SshdError(Problem(message, remedy)) from error
 
 
 def label(path: str, host: Host) -> None:

@@ -33,3 +33,7 @@ class UnansweredError(SshdError):
     """Say why something cannot be asked, or is not known yet."""
 
     exit_code = 2
+
+
+class NotRestartedError(UnansweredError):
+    """Say that a service runs on as it did, without having read what was written."""

@@ -102,7 +102,8 @@ def _changed(folder: str) -> int:
     status = os.stat(folder)
     # A folder that was moved here shows it by its ctime; a run of ours sets back the mtime of its own one.
     is_own = folder.endswith(paths.DROP_IN_FOLDER)
-    return status.st_mtime_ns if is_own else max(status.st_mtime_ns, status.st_ctime_ns)
+    # The mtime may have been set to what is years ahead.
+    return min(status.st_mtime_ns, status.st_ctime_ns) if is_own else status.st_ctime_ns
 
 
 def _linked(link: str) -> int:

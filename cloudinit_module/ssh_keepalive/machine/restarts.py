@@ -12,7 +12,7 @@ from . import processes, record, service, verification
 from .audit import Audit
 from .files import Transaction
 from .host import Host
-from .problem import Problem, SshdError, UnansweredError
+from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .servers import Server
 
@@ -48,6 +48,9 @@ class Restarts:
             self._questions.check(server)
             try:
                 self._restart(server, place)
+            except NotRestartedError as error:
+                self.done.remove(server)
+                self.pending.append(error)
             except UnansweredError as error:
                 self.pending.append(error)
 
@@ -109,7 +112,8 @@ class Restarts:
         before = self._transaction.before
         files, folders = audit.inputs
         inputs = record.Inputs(
-            {name: before.files.get(name, found) for name, found in files.items()},
+            # A main file may be a link to the one that is written.
+            {name: before.files.get(os.path.realpath(name), found) for name, found in files.items()},
             {name: before.folders.get(name, found) for name, found in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
@@ -161,9 +165,9 @@ def _signal(server: Server, host: Host) -> None:
     end = time.monotonic() + _SIGNAL_SECONDS
     while time.monotonic() < end:
         now = next((one for one in processes.listeners(host) if one.pid == before.pid), None)
+        is_same = now is not None and now.began == before.began
         # It opens them one by one.
-        if now and now.began == before.began and not set(now.sockets) & set(before.sockets):
-            if now.addresses == before.addresses:
-                return
+        if now and is_same and now.addresses == before.addresses and not set(now.sockets) & set(before.sockets):
+            return
         time.sleep(0.05)
     raise SshdError(Problem(f"{server.name} does not listen again after kill -HUP", "start it by hand"))

@@ -12,7 +12,7 @@ from . import processes
 from .arguments import expanded, variables
 from .command import Answer
 from .host import Host
-from .problem import Problem, SshdError, UnansweredError
+from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
@@ -182,7 +182,7 @@ def restart(unit: Unit, host: Host) -> None:
     if now.state == "active" and (now.pid, now.invocation) == (unit.pid, unit.invocation):
         # Its job waits for another one.
         message = f"{unit.name} still runs as before after {host.patience:.0f} s, its restart waits"
-        raise UnansweredError(Problem(message, "systemctl list-jobs tells for what"))
+        raise NotRestartedError(Problem(message, "systemctl list-jobs tells for what"))
     if now.state != "active":
         raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
 

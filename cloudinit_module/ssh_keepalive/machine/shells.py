@@ -29,7 +29,7 @@ def tmout_problem(seconds: int, host: Host) -> Optional[Problem]:
         return None
     profile = host.at(paths.PROFILE)
     if now:
-        message = f"TMOUT is {now} where {seconds} is expected in a login shell, another profile sets it"
+        message = f"TMOUT is {now} where {seconds} is expected in a login shell, another profile overrides it"
         return Problem(
             message, "remove that line, grep -rn TMOUT /etc/profile /etc/profile.d /etc/bash.bashrc finds it"
         )

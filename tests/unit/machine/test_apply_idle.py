@@ -72,7 +72,7 @@ def test_tmout_comes_and_goes_with_the_drop_in(machine):
 def test_a_profile_before_ours_that_sets_tmout_is_an_error(machine, refused):
     (machine.profile / "tmout.sh").write_text("TMOUT=60\nreadonly TMOUT\n")
     assert refused(IDLE) == (
-        "TMOUT is 60 where 900 is expected in a login shell, another profile sets it: "
+        "TMOUT is 60 where 900 is expected in a login shell, another profile overrides it: "
         "remove that line, grep -rn TMOUT /etc/profile /etc/profile.d /etc/bash.bashrc finds it"
     )
 

@@ -60,7 +60,7 @@ def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, ref
     machine.start_by_hand()
     (machine.run / "started").touch()
     assert refused() == (
-        "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
+        "after its restart sshd is down: exit 0 without a word; the old configuration is restored, sshd is active"
     )
     assert verbs(machine, "rc-service")[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
     assert not (machine.run / "started.late").exists()
@@ -73,7 +73,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, refused, mon
     machine.set("service", dies_of="Interval 45")
     machine.start_by_hand()
     assert refused() == (
-        "after its restart sshd is down: exit 0 without a word; the old configuration is back, sshd is active"
+        "after its restart sshd is down: exit 0 without a word; the old configuration is restored, sshd is active"
     )
     assert verbs(machine)[-4:] == ["restart", "status", "restart", "status"]
 

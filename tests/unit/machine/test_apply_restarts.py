@@ -36,7 +36,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
     old = running.file.read_text()
     running.set("systemctl", dies_of="Interval 45")
     assert refused() == (
-        "after its restart ssh.service is failed: exit-code; the old configuration is back, sshd is active"
+        "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd is active"
     )
     assert running.unit()["ActiveState"] == "active"
     assert running.sshd_has_read() == old
@@ -46,7 +46,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
 def test_an_sshd_that_does_not_come_back_with_its_old_file_either_is_told(running, refused):
     running.set("systemctl", dies_of="Interval")
     assert refused() == (
-        "after its restart ssh.service is failed: exit-code; the old configuration is back, sshd is failed"
+        "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd is failed"
     )
     assert running.unit()["ActiveState"] == "failed"
     assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "restart ssh.service"]
@@ -56,7 +56,7 @@ def test_an_sshd_that_systemd_would_try_again_later_is_started_with_its_old_file
     old = running.file.read_text()
     running.set("systemctl", dies_of="Interval 45", tries_again_after=99)
     assert refused() == (
-        "after its restart ssh.service is activating: exit-code; the old configuration is back, sshd is active"
+        "after its restart ssh.service is activating: exit-code; the old configuration is restored, sshd is active"
     )
     assert running.sshd_has_read() == old
     assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "restart ssh.service"]
@@ -92,7 +92,9 @@ def test_a_unit_that_was_started_too_often_is_started_once_more(running):
 
 def test_a_restart_that_is_refused_leaves_the_old_file(running, refused):
     running.set("systemctl", answers={"try-restart": (1, "", "Access denied\n")})
-    assert refused() == ("ssh.service was not restarted: Access denied; the old configuration is back, sshd is active")
+    assert refused() == (
+        "ssh.service was not restarted: Access denied; the old configuration is restored, sshd is active"
+    )
 
 
 def test_an_active_unit_with_the_same_process_was_not_restarted(running):
@@ -291,7 +293,7 @@ def test_a_listener_that_dies_of_its_signal_is_told(machine, signals, monkeypatc
         apply(POLICY, machine.host(attended=True))
     assert machine.shown(caught.value) == (
         "sshd (process 5000900, port 22) does not listen again after kill -HUP: start it by hand; "
-        "the old configuration is back, sshd is in an unknown state"
+        "the old configuration is restored, sshd is in an unknown state"
     )
     assert not machine.file.exists()
     assert [pid for pid, _ in signals] == [5000900, 5000900]
@@ -335,7 +337,7 @@ def test_a_way_back_on_which_all_hangs_tries_all_and_says_how_it_ended(running, 
     said = refused(host=machine)
     assert said == (
         "systemctl --job-mode=ignore-dependencies --no-block try-restart ssh.service did not answer within 1.0 s; "
-        "the old configuration is back, sshd is active"
+        "the old configuration is restored, sshd is active"
     )
     assert running.verbs() == ["try-restart ssh.service"] * 2
     assert time.monotonic() - began < 20
@@ -362,5 +364,5 @@ def test_the_way_back_has_time_of_its_own(running, monkeypatch):
     monkeypatch.setattr(service, "recover", counted)
     with pytest.raises(SshdError) as caught:
         apply(POLICY, running.host())
-    assert str(caught.value).endswith("; the old configuration is back, sshd is active")
+    assert str(caught.value).endswith("; the old configuration is restored, sshd is active")
     assert left[0] <= 0 < left[1]

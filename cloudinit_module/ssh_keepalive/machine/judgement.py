@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""A judgement of audits: whether a server enforces the policy, or why not."""
+
+from typing import List, Optional, Sequence
+
+from .. import openssh, sshd_config
+from ..openssh import Settings
+from . import files, shells, trace, verification
+from .audit import Audit
+from .files import File
+from .host import Host
+from .problem import NotReadError, Problem, SshdError
+from .verification import Deviation
+
+# A little less than 256 KiB, comments included
+_MOST_BYTES = 250000
+
+
+class Judge:
+    """Judge what the servers make of a drop-in, or of blocks in a main file where they do not read that."""
+
+    def __init__(self, drop_in: File, main: File, host: Host) -> None:
+        self._drop_in = drop_in
+        self._main = main
+        self._host = host
+
+    def check_candidate(self, found: Audit, in_main: bool, above: int) -> None:
+        """Raise SshdError if a staged text would not be enforced, whatever our own old text says.
+
+        `above` is how many lines of the candidate are before those of the main file. Raise NotReadError if it is not
+        read.
+        """
+        deviations = [one for one in found.deviations if _file(one) != self._drop_in.path]
+        self._raise_for(found, deviations, in_main, above)
+
+    def check(self, found: Audit, settings: Settings, in_main: bool) -> List[str]:
+        """Raise SshdError if the machine's own server does not enforce its settings; return what is to be told.
+
+        Raise NotReadError if it does not read them, or not all of them.
+        """
+        size = trace.size(found.reply.trace)
+        if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
+            message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
+            raise SshdError(Problem(message, "shorten it"))
+        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
+        if wrong:
+            raise SshdError(wrong)
+        exceptions = [one for one in found.for_root if one.is_for("root")]
+        others = [one for one in found.for_root if one not in exceptions]
+        self._raise_for(found, (*found.deviations, *others), in_main)
+        if found.notes and found.reply.about and not in_main:
+            # Nobody could be asked about, but the lines are read.
+            read = trace.matches(found.reply.trace)
+            if any(sshd_config.criterion(entry) not in read for entry, _ in settings.blocks):
+                raise NotReadError(self._not_read(found))
+        return [*(verification.problem(one, found.server).message for one in exceptions), *found.notes]
+
+    def problems_of_another(self, found: Audit) -> List[Problem]:
+        """Return why another server than the machine's own does not enforce the policy."""
+        drop_in = self._drop_in.path
+        deviations = (*found.deviations, *(one for one in found.for_root if not one.is_for("root")))
+        if deviations and not found.reads(drop_in):
+            message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
+            remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
+            return [Problem(message, remedy)]
+        ours = [one for one in deviations if _file(one) == drop_in]
+        if ours and found.settings:
+            version = "OpenSSH {}.{}".format(*found.settings.version)
+            message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
+            return [Problem(message, "have both started from the same program")]
+        return [verification.problem(one, found.server) for one in deviations]
+
+    def _raise_for(self, found: Audit, deviations: Sequence[Deviation], in_main: bool, above: int = 0) -> None:
+        if not deviations:
+            return
+        ours = (self._drop_in.path, self._drop_in.temporary("new"))
+        unread = not any(found.reads(file) for file in ours)
+        # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
+        skipped = any(_file(one) in ours for one in deviations)
+        if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
+            problem = self._not_read(found)
+            messages = [f"{one.message}: {problem.message}" for one in deviations]
+            raise NotReadError(*(problem._replace(message=message) for message in messages))
+        shown = [one._replace(set_by=self._as_it_was(one.set_by, found, above)) for one in deviations]
+        raise SshdError(*(verification.problem(one, found.server) for one in shown))
+
+    def _as_it_was(self, place: Optional[str], found: Audit, above: int) -> Optional[str]:
+        """Return a line of a candidate, or of a main file with our block, as it is without those."""
+        file, _, line = (place or "").rpartition(":")
+        if file not in (found.main, found.server.main, self._main.path):
+            return place
+        before = above or sshd_config.lines_before(files.text(file) or "")
+        return f"{found.server.main}:{int(line) - before}"
+
+    def _not_read(self, found: Audit) -> Problem:
+        message = f"{found.server.main} does not read {self._drop_in.path}"
+        return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
+
+
+def _file(deviation: Deviation) -> str:
+    return (deviation.set_by or "").rpartition(":")[0]
