@@ -96,6 +96,9 @@ class Restarts:
         changed = self._changed_by_others(audit)
         if changed:
             found.append(f"{', '.join(changed)} may have changed since it read that")
+        if audit.server.is_to_start_otherwise and audit.server.unit:
+            where = ", ".join((audit.server.unit.name, *audit.server.unit.files))
+            found.append(f"{where} would start it with another command than it was started with")
         missing = _addresses_missing(audit)
         if missing:
             found.append(f"it does not listen on {', '.join(missing)}, which its configuration now names")
