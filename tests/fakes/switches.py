@@ -7,7 +7,7 @@ import time
 
 # Of all fakes. `answers` and `hangs` are by a word of the call's arguments: (exit code, stdout, stderr), and seconds,
 # which a child of its own may take ("child"), or one that leaves the process group ("escaped"). `meanwhile` is what
-# somebody else does while a command runs whose arguments hold some words, once: (words, path, text; None: away with it).
+# somebody else does while a command runs whose arguments hold some words, once: (words, path, text, None: gone).
 _ALL = {"answers": {}, "hangs": {}, "hangs_in": "", "meanwhile": []}
 _SERVICE = {
     **_ALL,

@@ -73,6 +73,9 @@ class Restarts:
                 self.pending.append(UnansweredError(problem))
             else:
                 self.notes.append(str(problem))
+        elif place in reading.changed:
+            message = f"{server.name} has not read {place} since it changed"
+            self.pending.append(SshdError(Problem(message, f"{server.restart_command}, open sessions survive")))
         return False
 
     def _restart(self, server: Server, place: str) -> None:

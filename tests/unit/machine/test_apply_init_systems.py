@@ -96,8 +96,8 @@ def test_a_pid_file_that_is_wrong_tells_nothing(machine, text, command):
     with pytest.raises(SshdError) as caught:
         apply(POLICY, machine.host())
     assert machine.shown(caught.value) == (
-        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) was not restarted: "
-        "/etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) was not "
+        "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
         + command
         + " brings all of that into force"
     )

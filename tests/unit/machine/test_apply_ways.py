@@ -1,4 +1,4 @@
-"""How sshd is made to read a policy: a drop-in, an Include of it in a block, or all of it in blocks of the main file."""
+"""How sshd is made to read a policy: by a drop-in, by an Include of it, or by blocks in the main file."""
 
 import os
 import stat

@@ -51,19 +51,23 @@ def test_a_file_is_replaced_and_comes_back(machine, transaction, old, content):
     drop_in = transaction.files[0]
     if old:
         machine.file.write_text(old)
-    with pytest.raises(KeyboardInterrupt), transaction.staged({drop_in: content}):
-        assert files.text(drop_in.path) == old
-        with transaction.replaced(drop_in, content, None):
-            assert files.text(drop_in.path) == content
-            raise KeyboardInterrupt
+
+    def interrupted():
+        with transaction.staged({drop_in: content}):
+            assert files.text(drop_in.path) == old
+            with transaction.replaced(drop_in, content, None):
+                assert files.text(drop_in.path) == content
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert files.text(drop_in.path) == old
 
 
 def test_what_somebody_has_written_since_stays(machine, transaction):
     main = transaction.files[2]
-    with pytest.raises(ChangedError), transaction.staged({main: "new"}):
-        with transaction.replaced(main, "new", "as it was"):
-            raise AssertionError("nothing is replaced")
+    with transaction.staged({main: "new"}), pytest.raises(ChangedError):
+        transaction.replaced(main, "new", "as it was").__enter__()
     assert files.text(main.path) == "Include {}/*.conf\nUsePAM yes\n".format(machine.file.parent)
 
 
@@ -73,12 +77,11 @@ def test_a_mount_cannot_be_replaced(machine, transaction, monkeypatch):
 
     main = transaction.files[2]
     text = files.text(main.path)
-    with pytest.raises(SshdError) as caught, transaction.staged({main: "new"}):
-        monkeypatch.setattr(os, "rename", rename)
-        # What puts it back cannot either, and has nothing to put back.
-        monkeypatch.setattr(transaction, "_put_back", lambda *arguments: None)
-        with transaction.replaced(main, "new", text):
-            pass
+    monkeypatch.setattr(os, "rename", rename)
+    # What puts it back cannot either, and has nothing to put back.
+    monkeypatch.setattr(transaction, "_put_back", lambda *arguments: None)
+    with transaction.staged({main: "new"}), pytest.raises(SshdError) as caught:
+        transaction.replaced(main, "new", text).__enter__()
     assert machine.shown(caught.value) == (
         "/etc/ssh/sshd_config is a mount of its own and cannot be replaced: "
         "put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line where it comes from"

@@ -145,5 +145,5 @@ def test_a_server_that_would_not_start_again(machine):
     Questions(found, prepares=True).check(server)
     assert machine.calls("sshd") == ["-t -4 -f {}".format(machine.main)]
     machine.set("sshd", refuses_to_start="no luck")
-    with pytest.raises(SshdError, match="^sshd runs, but would not start again: no luck$"):
+    with pytest.raises(SshdError, match=r"^sshd runs, but would not start again: no luck$"):
         Questions(found, prepares=True).check(server)

@@ -2,6 +2,7 @@
 
 import os
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -118,13 +119,17 @@ def test_one_that_began_before_the_record_is_not_told_by_it(clock):
 
 
 @pytest.fixture
-def pid_file(tmp_path):
-    """Return a PID file, which was written 2 s after the start."""
+def pid_file(tmp_path, monkeypatch):
+    """Return a function that has a PID file written some seconds ago, 2 s after the start if it does not say."""
+    stat = os.stat
 
-    def write(ago=998, pid=7):
+    def write(ago=998, pid=7, touched=None):
         file = tmp_path / "sshd.pid"
         file.write_text("{}\n".format(pid))
-        os.utime(str(file), (NOW - ago, NOW - ago))
+        status = stat(str(file))
+        times = {"st_mtime": NOW - ago, "st_ctime": NOW - (ago if touched is None else touched)}
+        seen = types.SimpleNamespace(st_mode=status.st_mode, **times)
+        monkeypatch.setattr(os, "stat", lambda path, **how: seen if path == str(file) else stat(path, **how))
         return str(file)
 
     return write
@@ -173,6 +178,10 @@ def test_after_a_hup_the_pid_file_counts_where_the_clock_was_not_set(clock, pid_
 @pytest.mark.parametrize("pid", [8, 0])
 def test_a_pid_file_of_another_process_does_not_count(clock, pid_file, pid):
     assert read(server(**STEADY), inputs(500), None, pid_file(10, pid)) == Reading(None, ("/main",))
+
+
+def test_a_pid_file_that_others_have_touched_does_not_count(clock, pid_file):
+    assert read(server(**STEADY), inputs(500), None, pid_file(10, touched=5)) == Reading(None, ("/main",))
 
 
 def test_steadiness_counts_for_those_who_began_after_it_alone(clock):
@@ -250,7 +259,8 @@ def test_files_and_folders_are_identified(tmp_path):
 
     before = now()
     assert set(before.files) == {str(file), str(link)}
-    assert set(before.folders) == {str(folder)}
+    # Of one that is not there, the folder counts in which it would be.
+    assert set(before.folders) == {str(folder), str(tmp_path / "none.d")}
     assert now().differs_from(before) == ()
     time.sleep(0.03)
     file.write_text("y")

@@ -196,7 +196,7 @@ def test_no_sshd_at_all(machine):
     (machine.bin / "sshd").unlink()
     known = servers.find(machine.host())
     assert known == []
-    with pytest.raises(SshdError, match="^sshd is not on this machine "):
+    with pytest.raises(SshdError, match=r"^sshd is not on this machine "):
         servers.primary(known, machine.host())
 
 

@@ -79,7 +79,7 @@ def test_a_unit_that_is_gone_meanwhile(machine):
     machine.start()
     found = unit(machine)
     machine.set_unit(LoadState="not-found")
-    with pytest.raises(SshdError, match="^ssh.service is gone$"):
+    with pytest.raises(SshdError, match=r"^ssh.service is gone$"):
         service.restart(found, machine.host())
     assert service.recover(found, machine.host()) == "in an unknown state"
 

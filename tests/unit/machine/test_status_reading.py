@@ -132,8 +132,8 @@ def test_a_second_server_that_does_not_read_the_drop_in(enforced):
     enforced.start("sshd-mgmt.service", addresses=[("0.0.0.0", 2222)])
     lines = told(enforced, 1)
     assert lines[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected of sshd-mgmt.service (process 5000002, port 2222): "
-        "/etc/ssh/sshd_config_mgmt does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
+        "not enforced: ClientAliveInterval is 0 where 45 is expected of sshd-mgmt.service (process 5000002, port 2222)"
+        ": /etc/ssh/sshd_config_mgmt does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
         "remedy: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line, "
         "then systemctl restart sshd-mgmt.service",
     ]
@@ -177,9 +177,11 @@ def test_a_session_from_before_a_reload_has_older_settings(enforced):
     pid = int(enforced.unit()["MainPID"])
     enforced.record.unlink()
     touch(enforced.main)
+    time.sleep(0.03)
+    enforced.proc.add(6, pid, "sshd: root@pts/0")
+    time.sleep(0.03)
     enforced.proc.listen(pid, ("0.0.0.0", 22), ("::", 22))
-    reloaded = time.time() + 10
-    os.utime(str(enforced.run / "sshd.pid"), (reloaded, reloaded))
-    enforced.proc.add(6, pid, "sshd: root@pts/0", began=reloaded - 5)
-    enforced.proc.add(7, pid, "sshd: anna@pts/0", began=reloaded + 5)
+    (enforced.run / "sshd.pid").write_text("{}\n".format(pid))
+    time.sleep(0.03)
+    enforced.proc.add(7, pid, "sshd: anna@pts/0")
     assert older(enforced, 0) == ["older settings: root"]
