@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
-from . import connections, files, match_lines, record, servers, trace, verification
+from . import files, match_lines, record, servers, trace, verification
 from .apply import place
 from .audit import Audit, audit, deviating, translated
 from .host import Host, SlowError
@@ -127,7 +127,7 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
         name = match_lines.normalized(match)
         if name in seen and name not in setting:
             continue
-        one = connections.of_line(match, found.like, host)
+        one = match_lines.connection_for(match, found.like, host)
         reply = questions.ask(found.server, one) if one else None
         if one is None or reply is None or not trace.matches(reply.trace).get(match):
             message = f"what Match {match} changes is not known, since nobody is known whom it fits"

@@ -12,7 +12,7 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import paths
-from . import processes, service
+from . import processes
 from .host import Host
 from .processes import Listener
 from .servers import Server
@@ -193,7 +193,7 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
 
 def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:
     """Return when a process has written its PID file, in seconds since the epoch: when it has read its files last."""
-    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
+    if os.path.isabs(pid_file) and processes.pid_in(pid_file) == listener.pid:
         status = os.stat(pid_file)
         # sshd sets both at once, others who touch it do not.
         if abs(status.st_mtime - status.st_ctime) < _WRITTEN_SECONDS:
