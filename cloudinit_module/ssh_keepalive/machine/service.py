@@ -16,7 +16,7 @@ from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts"
 )
 
 
@@ -25,7 +25,8 @@ class Unit(NamedTuple):
 
     `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
     connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `started` is the
-    time of the start by the clock as it was then, in seconds since the epoch.
+    time of the start by the clock as it was then, in seconds since the epoch, and
+    `retries` how often systemd has started it again by itself.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Unit(NamedTuple):
     is_template: bool = False
     started: Optional[float] = None
     is_activated: bool = False
+    retries: int = 0
 
     @property
     def is_starting(self) -> bool:
@@ -48,8 +50,8 @@ class Unit(NamedTuple):
 
     @property
     def is_to_be_retried(self) -> bool:
-        """Return whether it has failed and systemd will start it again; from 254 on that may be "queued"."""
-        return self.substate.startswith("auto-restart")
+        """Return whether it has failed and systemd will start it again, or does: that has the next failure soon."""
+        return self.state == "activating" and (self.substate.startswith("auto-restart") or self.retries > 0)
 
     @property
     def is_reading(self) -> bool:
@@ -130,6 +132,7 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         files,
         "@" in name,
         _time(block.get("ExecMainStartTimestamp", "")),
+        retries=int(block.get("NRestarts") or 0),
     )
 
 
@@ -172,7 +175,9 @@ def restart(unit: Unit, host: Host) -> None:
         message = f"{unit.name} still runs as before after {host.patience:.0f} s, its restart waits"
         raise NotRestartedError(Problem(message, "systemctl list-jobs tells for what"))
     if now.state != "active":
-        raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
+        # At the start of the next try the result of the last one is forgotten.
+        why = now.substate if now.result in ("", "success") else now.result
+        raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {why}"))
 
 
 def wait(unit: Unit, host: Host) -> None:
@@ -228,4 +233,5 @@ def _until_up(before: Unit, asked: Answer, host: Host) -> Unit:
         if is_new or has_failed or time.monotonic() > end:
             return now
         time.sleep(pause)
-        pause = min(2 * pause, 0.5)
+        # systemd tries five times in a row at most, which takes less than a second.
+        pause = min(2 * pause, 0.1)
