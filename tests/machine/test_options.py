@@ -70,7 +70,7 @@ def script(name: str) -> str:
     options, _, unit = OPTIONS[name]
     if unit:
         folder = "/etc/systemd/system/ssh.service.d"
-        return f"{FILES}mkdir -p {folder}\ncat >{folder}/x.conf <<'X'\n{unit.replace("{}", options)}X\n"
+        return f"{FILES}mkdir -p {folder}\ncat >{folder}/x.conf <<'X'\n{unit.replace('{}', options)}X\n"
     return f"{FILES}cat >/etc/default/ssh <<'X'\nSSHD_OPTS=\"{options}\"\nX\n"
 
 

@@ -54,7 +54,22 @@ def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Q
         else:
             _look_at_reading(found._replace(server=server), noted, host, findings)
         _look_at_unit(server, findings)
+        if server.is_to_start_otherwise:
+            _look_at_next_start(servers.as_started_anew(server, host), settings, questions, host, findings)
     return findings
+
+
+def _look_at_next_start(
+    server: Server, settings: Settings, questions: Questions, host: Host, findings: Findings
+) -> None:
+    """Say what a server will do that its unit would start with another command than it runs with."""
+    found = _audited(server, settings, questions, host, findings)
+    for deviation in found.deviations if found else ():
+        problem = verification.problem(deviation, server)
+        problem = problem._replace(message=f"from the next start of {server.name} on, {problem.message}")
+        findings.problems.append(problem)
+    if found and not found.deviations:
+        findings.notes.append(f"{server.name} will be started with another command than it was started with")
 
 
 def _audited(

@@ -46,9 +46,12 @@ class Server(NamedTuple):
 
     @property
     def is_to_start_otherwise(self) -> bool:
-        """Return whether its unit would start it with another program or other words than its process has."""
+        """Return whether its unit would start it with another program or other words than its process has.
+
+        Of a unit that starts a wrapper of sshd's that is not known.
+        """
         unit, listener = self.unit, self.listener
-        if unit is None or unit.program is None or listener is None or listener.words is None:
+        if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
@@ -88,6 +91,11 @@ def find(host: Host) -> List[Server]:
     steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
     found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def as_started_anew(server: Server, host: Host) -> Server:
+    """Return a server as its unit would start it now."""
+    return _server(host, unit=server.unit)
 
 
 def _script(host: Host) -> "Optional[Script]":

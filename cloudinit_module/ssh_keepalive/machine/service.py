@@ -44,6 +44,11 @@ class Unit(NamedTuple):
     retries: int = 0
 
     @property
+    def starts_sshd(self) -> bool:
+        """Return whether its command is an sshd, and not something that starts one."""
+        return os.path.basename(self.program or "") == "sshd"
+
+    @property
     def is_starting(self) -> bool:
         """Return whether it is on its way up, but not waiting to be tried again after a failure."""
         return self.state == "activating" and not self.is_to_be_retried

@@ -92,7 +92,9 @@ def test_a_unit_that_was_started_too_often_is_started_once_more(running):
 
 def test_a_restart_that_is_refused_leaves_the_old_file(running, refused):
     running.set("systemctl", answers={"try-restart": (1, "", "Access denied\n")})
-    assert refused() == ("ssh.service was not restarted: Access denied; the old configuration is restored, sshd is active")
+    assert refused() == (
+        "ssh.service was not restarted: Access denied; the old configuration is restored, sshd is active"
+    )
 
 
 def test_an_active_unit_with_the_same_process_was_not_restarted(running):
