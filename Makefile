@@ -79,7 +79,7 @@ host host-package host-images host-peers:
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
-$(VENV)/installed: setup.py setup.cfg pyproject.toml $(PINS) | host
+$(VENV)/installed: setup.py setup.cfg $(PINS) | host
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@

@@ -132,7 +132,9 @@ FAULTS = {
         "ClientAliveInterval is 5 where 61 is expected: .*",
     ),
     "V-hangs": Fault(sshd("*' -V '*", "sleep 60"), "/usr/sbin/sshd -V did not answer within 10.0 s"),
-    "V-says-nothing": Fault(sshd("*' -V '*", "exit 1"), "/usr/sbin/sshd -V names no OpenSSH version: exit 1 without a word"),
+    "V-says-nothing": Fault(
+        sshd("*' -V '*", "exit 1"), "/usr/sbin/sshd -V names no OpenSSH version: exit 1 without a word"
+    ),
     "t-fails": Fault(
         sshd("*' -t '*", "echo no luck >&2; exit 1"),
         "sshd runs, but would not start again: no luck",
@@ -157,7 +159,8 @@ FAULTS = {
     ),
     "try-restart-hangs": Fault(
         systemctl("*' try-restart '*", "sleep 60"),
-        "systemctl .* try-restart ssh.service did not answer within 10.0 s; the old configuration is restored, sshd is active",
+        "systemctl .* try-restart ssh.service did not answer within 10.0 s; "
+        "the old configuration is restored, sshd is active",
     ),
     "restart-leaves-sshd-dead": Fault(
         systemctl("*' try-restart '*", "/usr/bin/systemctl.real stop ssh; exit 0"),
@@ -195,7 +198,8 @@ FAULTS = {
     "folder-missing": Fault(f"rmdir {FOLDER}", KEPT),
     "folder-is-a-file": Fault(f"rmdir {FOLDER}; echo >{FOLDER}", f"{FOLDER}.*: (File exists|Not a directory)"),
     "folder-is-a-dangling-link": Fault(
-        f"rmdir {FOLDER}; ln -s /nowhere {FOLDER}", f"{FOLDER} is a link to /nowhere, which is not there: make that folder, or rm {FOLDER}",
+        f"rmdir {FOLDER}; ln -s /nowhere {FOLDER}",
+        f"{FOLDER} is a link to /nowhere, which is not there: make that folder, or rm {FOLDER}",
     ),
     "folder-is-a-link": Fault(
         f"mkdir -p /elsewhere; rm -f /elsewhere/*; rmdir {FOLDER}; ln -s /elsewhere {FOLDER}", KEPT

@@ -138,15 +138,17 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
         yield machine
 
 
+# What others have changed is read by sshd before the module comes.
+RESTART = "systemctl reset-failed ssh; systemctl restart ssh\n"
 RESTORE = "rm -rf /etc/ssh /etc/profile.d; cp -a {0}/ssh {0}/profile.d /etc\n"
 
 
 def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     """Interrupt a change at each of its steps (or at each so manieth), and return how many there were."""
-    machine.sh(RESTORE.format("/root") + change.setup)
+    machine.sh(RESTORE.format("/root") + change.setup + RESTART)
     if change.before is not None:
         machine.run("python3", "-c", RUN.format(section=change.before))
-    machine.sh(change.between + "rm -rf /before; mkdir /before; cp -a /etc/ssh /etc/profile.d /before")
+    machine.sh(change.between + "rm -rf /before; mkdir /before; cp -a /etc/ssh /etc/profile.d /before\n" + RESTART)
     old = texts(machine)
     all_steps = steps(machine, change.after)
     new = texts(machine)
@@ -154,7 +156,7 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     assert old != new
     ends = {"kept": 0, "told": 0, "killed": 0}
     for call, number in all_steps[::stride]:
-        machine.sh(RESTORE.format("/before"))
+        machine.sh(RESTORE.format("/before") + RESTART)
         where = f"{call} {number}"
         inject = f"inject={call}:" + INTERRUPTIONS[how].format(number)
         answer = strace(machine, change.after, "-o", "/dev/null", "-e", "trace=" + call, "-e", inject)

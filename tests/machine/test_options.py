@@ -70,7 +70,7 @@ def script(name: str) -> str:
     options, _, unit = OPTIONS[name]
     if unit:
         folder = "/etc/systemd/system/ssh.service.d"
-        return f"{FILES}mkdir -p {folder}\ncat >{folder}/x.conf <<'X'\n{unit.format(options)}X\n"
+        return f"{FILES}mkdir -p {folder}\ncat >{folder}/x.conf <<'X'\n{unit.replace('{}', options)}X\n"
     return f"{FILES}cat >/etc/default/ssh <<'X'\nSSHD_OPTS=\"{options}\"\nX\n"
 
 
@@ -145,4 +145,5 @@ def test_one_for_each_connection(options: str) -> None:
         assert (SEVEN if is_overridden else "") in str(errors)
         assert serving.can_log_in(machine)
         found = status(machine)
-        assert found.code == int(is_overridden), found.problems
+        # 8.4 answers nothing without /run/sshd, which goes with each connection.
+        assert found.code in ((1,) if is_overridden else (0, 2)), found.problems

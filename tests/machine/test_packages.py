@@ -310,7 +310,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         file.write_text(text)
         said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
         assert said.endswith(
-            f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read, "
+            f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read: "
             "run cloud-init's module again\n"
             "cloud-init-ssh-keepalive: the policy may not be in effect: correct that, then run ssh-keepalive reapply\n"
         )
@@ -464,12 +464,20 @@ def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..
     assert run_rpm(root, "-e", "cloud-init") == ""
     assert run_rpm(root, "-i", rpm, first) == ""
     installed = tree(root, (old[1:],))
+
+    def changed() -> list[str]:
+        # Of a module that was written anew the time has changed, which stands in what is compiled of it.
+        now = tree(root, (old[1:],))
+        names = [name for name in {**installed, **now} if not name.endswith("/cli.cpython-311.pyc")]
+        return [name for name in names if installed.get(name) != now.get(name)]
+
     stale = root / old[1:] / "ssh_keepalive"
     (stale / "sshd.py").write_text("")
     (stale / "image.py").write_text("")
     (stale / "cli.py").write_text("")
+    assert len(changed()) == 3
     assert run_rpm(root, "-U", "--force", rpm) == ""
-    assert tree(root, (old[1:],)) == installed
+    assert changed() == []
     like("bookworm", old)
 
     assert run_rpm(root, "-U", second) == ""

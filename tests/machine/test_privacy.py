@@ -66,7 +66,7 @@ def test_modes_and_owners_are_the_same_whatever_the_umask(clean: Machine, umask:
 
 @pytest.mark.parametrize("umask", ["000", "077", "777"])
 def test_the_main_file_keeps_its_own(clean: Machine, umask: str) -> None:
-    clean.sh(NO_INCLUDE + f"chmod 640 {MAIN}; chown root:adm {MAIN}")
+    clean.sh(NO_INCLUDE + f"chmod 640 {MAIN}; chown root:adm {MAIN}; systemctl restart ssh")
     apply(clean, IDLE, f"umask {umask}")
     assert clean.run("cat", MAIN).stdout.startswith(f"# BEGIN ssh-keepalive\nInclude {DROP_IN}\n")
     assert modes(clean, MAIN) == ["640 root:adm"]
@@ -162,7 +162,7 @@ def test_ten_runs_at_once(clean: Machine, same: bool) -> None:
         assert (len(changed), [end.returncode for end in ends]) == (1, [0] * 10)
     # systemd starts nothing more often than five times in ten seconds: the rest is told.
     for end in ends:
-        assert end.stdout.startswith("ssh_keepalive: ") or "SshdError: after its restart sshd is " in end.stderr
+        assert end.stdout.startswith("ssh_keepalive: ") or "SshdError: after its restart ssh.service is " in end.stderr
     kept = [section for section, end in zip(sections, ends) if end.returncode == 0]
     assert "{{client_alive_interval: {}}}".format(effective(clean)["clientaliveinterval"]) in kept
     assert clean.run("ls", "-A", FOLDER).stdout == "00-ssh-keepalive.conf\n"

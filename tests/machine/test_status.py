@@ -135,7 +135,8 @@ def test_a_match_of_somebody_elses(kept: Machine) -> None:
     interval, count = pair(kept)
     remedy = "remedy: remove that line and restart sshd"
     assert status(kept, 1) == [
-        f"not enforced: ClientAliveCountMax is 1 where {count} is expected, /etc/ssh/sshd_config:{lines + 5} overrides it",
+        f"not enforced: ClientAliveCountMax is 1 where {count} is expected, "
+        f"/etc/ssh/sshd_config:{lines + 5} overrides it",
         remedy,
         f"problem: ClientAliveInterval is 9 where {interval} is expected for Match User alice,bob Address 10.0.0.0/8, "
         f"/etc/ssh/sshd_config:{lines + 3} overrides it",
@@ -305,7 +306,9 @@ def test_asking_changes_nothing(kept: Machine) -> None:
 def test_a_configuration_that_sshd_refuses(kept: Machine) -> None:
     kept.sh("echo 'NoSuchKeyword yes' >/etc/ssh/sshd_config.d/00-a.conf")
     found = status(kept, 1)
-    assert found[0].startswith("not enforced: sshd refuses its configuration: /etc/ssh/sshd_config.d/00-a.conf: line 1: ")
+    assert found[0].startswith(
+        "not enforced: sshd refuses its configuration: /etc/ssh/sshd_config.d/00-a.conf: line 1: "
+    )
     assert found[1] == "remedy: correct that until sshd -t is silent"
 
 

@@ -129,8 +129,8 @@ def _idle_rows(settings: Settings) -> Rows:
     return [
         (
             "an idle shell",
-            f"ends after {after} without a byte typed or printed, and a silent command, too; what runs in the foreground "
-            "of a terminal dies, nohup children live on",
+            f"ends after {after} without a byte typed or printed, and a silent command, too; what runs in the "
+            "foreground of a terminal dies, nohup children live on",
         ),
         ("an idle sftp", f"ends after {after} without traffic; its client notices at the next command"),
         ("a forward", forward.format(after)),

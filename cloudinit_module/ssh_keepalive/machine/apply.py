@@ -202,6 +202,9 @@ class _Run:
         except SshdError as error:
             # What is refused may be what stands in our place now (cut off, a dangling link): its end is to show.
             if in_main or self._drop_in.path not in str(error):
+                if candidate in str(error):
+                    # sshd's own file has the name and the lines that people know.
+                    self._questions.ask(self._server, openssh.NOBODY)
                 raise
 
     def _put_in_force(self, texts: Texts, main: str, in_main: bool) -> None:

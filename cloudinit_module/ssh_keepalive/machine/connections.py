@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The connections that an sshd is asked about: nobody's, root's, one of each match entry, one of each Match line."""
+"""The connections that an sshd is asked about: nobody's, root's, one of each match entry.
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+Most policies have no match entries: a boot imports what those need only with them.
+"""
+
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import sshd_config
 from ..openssh import NOBODY, Connection, Settings
-from . import accounts, trace
 from .host import Host
-from .patterns import Patterns, example, example_address
 from .processes import WILDCARDS
 
 
@@ -34,12 +35,19 @@ def root(connection: Connection, settings: Settings, host: Host) -> Optional[Con
     """Return root in another's place; None where it is not known in which groups root is, and that matters."""
     if not any(entry.criterion == "group" for entry, _ in settings.blocks):
         return connection._replace(user="root")
+    from . import accounts
+
     found = accounts.fitting([(("root",), ())], host)
     return connection._replace(user="root", groups=found[0].groups) if found and found[0] else None
 
 
 def of_entries(settings: Settings, like: Connection, host: Host) -> Chosen:
     """Return connections like another one that the patterns of each entry fit; sshd is asked about each."""
+    if not settings.blocks:
+        return Chosen((), ())
+    from . import accounts
+    from .patterns import example, example_address
+
     patterns = [pattern for entry, _ in settings.blocks if entry.criterion == "group" for pattern in entry.patterns]
     people = accounts.fitting([((), (pattern,)) for pattern in patterns], host)
     in_group = dict(zip(patterns, people or ()))
@@ -61,32 +69,3 @@ def of_entries(settings: Settings, like: Connection, host: Host) -> Chosen:
             why = "fits nobody who is known here yet" if people is not None else "needs names that nothing here answers"
             notes.append(f"match[{position}] is not verified, Match {sshd_config.criterion(entry)} {why}")
     return Chosen(tuple(connections), tuple(notes))
-
-
-def of_line(match: str, like: Connection, host: Host) -> Optional[Connection]:
-    """Return a connection that a Match line fits, None where nobody is found whom it could."""
-    connection = like
-    names: Dict[str, Patterns] = {}
-    for criterion, patterns in trace.criteria(match):
-        if criterion in ("user", "group"):
-            names[criterion] = patterns
-            continue
-        value = example_address(patterns) if criterion.endswith("address") else example(patterns)
-        if criterion == "address" and value:
-            connection = connection._replace(address=value)
-        elif criterion == "localaddress" and value:
-            connection = connection._replace(local_address=value)
-        elif criterion == "host" and value:
-            connection = connection._replace(host=value)
-        elif criterion == "localport" and value and value.isdigit():
-            connection = connection._replace(local_port=int(value))
-        else:
-            return None
-    if not names:
-        return connection
-    users, groups = names.get("user", ()), names.get("group", ())
-    found = accounts.fitting([(users, groups)], host)
-    # sshd compares names: there need be no such user, unless groups count.
-    user = None if groups else example(users)
-    account = found[0] if found and found[0] else user and accounts.Account(user, ())
-    return connection._replace(user=account.user, groups=account.groups) if account else None

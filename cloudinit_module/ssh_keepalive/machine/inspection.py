@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
-from . import connections, files, match_lines, record, servers, trace, verification
+from . import files, match_lines, record, servers, trace, verification
 from .apply import place
 from .audit import Audit, audit, deviating, translated
 from .host import Host, SlowError
@@ -54,7 +54,22 @@ def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Q
         else:
             _look_at_reading(found._replace(server=server), noted, host, findings)
         _look_at_unit(server, findings)
+        if server.is_to_start_otherwise:
+            _look_at_next_start(servers.as_started_anew(server, host), settings, questions, host, findings)
     return findings
+
+
+def _look_at_next_start(
+    server: Server, settings: Settings, questions: Questions, host: Host, findings: Findings
+) -> None:
+    """Say what a server will do that its unit would start with another command than it runs with."""
+    found = _audited(server, settings, questions, host, findings)
+    for deviation in found.deviations if found else ():
+        problem = verification.problem(deviation, server)
+        problem = problem._replace(message=f"from the next start of {server.name} on, {problem.message}")
+        findings.problems.append(problem)
+    if found and not found.deviations:
+        findings.notes.append(f"{server.name} will be started with another command than it was started with")
 
 
 def _audited(
@@ -127,7 +142,7 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
         name = match_lines.normalized(match)
         if name in seen and name not in setting:
             continue
-        one = connections.of_line(match, found.like, host)
+        one = match_lines.connection_for(match, found.like, host)
         reply = questions.ask(found.server, one) if one else None
         if one is None or reply is None or not trace.matches(reply.trace).get(match):
             message = f"what Match {match} changes is not known, since nobody is known whom it fits"

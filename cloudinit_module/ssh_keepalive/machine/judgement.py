@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence
 
 from .. import openssh, sshd_config
 from ..openssh import Settings
-from . import files, shells, trace, verification
+from . import files, trace, verification
 from .audit import Audit
 from .files import File
 from .host import Host
@@ -42,9 +42,13 @@ class Judge:
         if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
             message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
             raise SshdError(Problem(message, "shorten it"))
-        wrong = shells.tmout_problem(settings.tmout, self._host) if settings.tmout else None
-        if wrong:
-            raise SshdError(wrong)
+        if settings.tmout:
+            # Where sshd knows ChannelTimeout a boot need not import that.
+            from . import shells
+
+            wrong = shells.tmout_problem(settings.tmout, self._host)
+            if wrong:
+                raise SshdError(wrong)
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)

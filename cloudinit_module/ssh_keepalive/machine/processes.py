@@ -15,15 +15,12 @@ from .host import Host
 _CLOCK_BOOTTIME = 7
 # A clock that runs is corrected by less than this, and one that was set by more.
 STEP_SECONDS = 2.0
-# Who is served: `sshd: root@pts/0`, `sshd: root` without a terminal or command, and `[priv]` (from 10.6 on
-# `[postauth]`) where another process of the user's own serves. Others ([accepted], [net]) have not logged in.
-_SERVED = re.compile(r"sshd(?:-session)?: (?P<user>[^\s@\[\]]+)(?:@\S+)?(?P<watches> \[(?:priv|postauth)\])?$")
 # The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
 _LISTENER = re.compile(r"sshd: (?P<command>\S*sshd(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
 # What follows the program's path in /proc after an upgrade
 _REPLACED = " (deleted)"
 # proc_net(5)
-_ESTABLISHED, _LISTENS = "01", "0A"
+_LISTENS = "0A"
 # All addresses of the machine
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
@@ -44,17 +41,7 @@ class Listener(NamedTuple):
     words: Optional[Tuple[str, ...]]
 
 
-class Session(NamedTuple):
-    """Name an open session by the process to end; it began, in ticks since the boot, when the client connected."""
-
-    user: str
-    pid: int
-    parent: int
-    address: Optional[str]
-    began: int
-
-
-class _Process(NamedTuple):
+class Process(NamedTuple):
     pid: int
     parent: int
     uid: int
@@ -86,7 +73,7 @@ def on_the_clock(ticks: int) -> float:
 
 def listeners(host: Host) -> List[Listener]:
     """Return root's processes of sshd that take connections, the oldest first."""
-    found = _processes(host)
+    found = of_sshd(host)
     result = []
     for process in found.values():
         is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
@@ -107,7 +94,7 @@ def listeners(host: Host) -> List[Listener]:
 
 def is_any(host: Host) -> bool:
     """Return whether there is any process of sshd's, be it one that is about to take connections."""
-    return bool(_processes(host))
+    return bool(of_sshd(host))
 
 
 def _words(title: str) -> Optional[Tuple[str, ...]]:
@@ -115,25 +102,7 @@ def _words(title: str) -> Optional[Tuple[str, ...]]:
     return tuple(whole.group("command").split()[1:]) if whole else None
 
 
-def sessions(host: Host) -> List[Session]:
-    """Return the sessions of all who have logged in, the oldest first."""
-    found = _processes(host)
-    result = []
-    for process in found.values():
-        served = _SERVED.match(process.title)
-        parent = found.get(process.parent)
-        if not served or process.uid != 0 or (parent and _SERVED.match(parent.title)):
-            continue
-        helpers = [other.title for other in found.values() if other.parent == process.pid]
-        # Before the login they are called after a user as well, and have a helper for it.
-        if served.group("watches") and not any(_SERVED.match(title) for title in helpers):
-            continue
-        address = _client_address(process.pid, host)
-        result.append(Session(served.group("user"), process.pid, process.parent, address, process.began))
-    return sorted(result, key=lambda session: (session.began, session.pid))
-
-
-def _processes(host: Host) -> Dict[int, _Process]:
+def of_sshd(host: Host) -> Dict[int, Process]:
     """Return all processes of sshd that are this machine's own, not those of containers on it."""
     proc = host.at("/proc")
     ours = _namespace("self", proc)
@@ -149,7 +118,7 @@ def _processes(host: Host) -> Dict[int, _Process]:
     return found
 
 
-def _process(name: str, proc: str) -> Optional[_Process]:
+def _process(name: str, proc: str) -> Optional[Process]:
     program = os.readlink(f"{proc}/{name}/exe")
     if os.path.basename(program).replace(_REPLACED, "") not in ("sshd", "sshd-session", "sshd-auth"):
         return None
@@ -161,7 +130,7 @@ def _process(name: str, proc: str) -> Optional[_Process]:
     with open(f"{proc}/{name}/status", encoding="utf-8", errors="replace") as stream:
         uid = next(int(line.split()[1]) for line in stream if line.startswith("Uid:"))
     title = " ".join(words).strip()
-    return _Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
+    return Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
 
 
 def _namespace(name: str, proc: str) -> Optional[str]:
@@ -174,24 +143,15 @@ def _namespace(name: str, proc: str) -> Optional[str]:
 def _listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, int], ...]]:
     """Return the inodes of the sockets that a process listens on, and the addresses of those of TCP."""
     inodes, addresses = set(), set()
-    for fields in _sockets(pid, host):
+    for fields in sockets_of(pid, host):
         if fields[3] == _LISTENS:
             inodes.add(int(fields[9]))
             address, _, port = fields[1].partition(":")
-            addresses.add((_decoded(address), int(port, 16)))
+            addresses.add((decoded(address), int(port, 16)))
     return tuple(sorted(inodes)), tuple(sorted(addresses))
 
 
-def _client_address(pid: int, host: Host) -> Optional[str]:
-    """Return from where the connection of a process comes, None where that does not show."""
-    for fields in _sockets(pid, host):
-        if fields[3] == _ESTABLISHED:
-            shown = _decoded(fields[2].split(":")[0])
-            return shown[len("::ffff:") :] if re.match(r"::ffff:[0-9.]+$", shown) else shown
-    return None
-
-
-def _sockets(pid: int, host: Host) -> Iterator[List[str]]:
+def sockets_of(pid: int, host: Host) -> Iterator[List[str]]:
     """Yield the fields of each TCP socket that a process has open; none where they cannot be read."""
     proc = host.at("/proc")
     folder = f"{proc}/{pid}/fd"
@@ -208,8 +168,19 @@ def _sockets(pid: int, host: Host) -> Iterator[List[str]]:
                 yield fields
 
 
-def _decoded(digits: str) -> str:
+def decoded(digits: str) -> str:
     """Return an address that /proc/net shows as words in the machine's own byte order."""
     words = [int(digits[start : start + 8], 16) for start in range(0, len(digits), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def pid_in(file: str) -> Optional[int]:
+    """Return the number in a PID file, None if it is none; a pipe is not waited for."""
+    if not os.path.isfile(file):
+        return None
+    try:
+        with open(file, encoding="ascii") as stream:
+            return int(stream.read(100))
+    except (OSError, ValueError):
+        return None

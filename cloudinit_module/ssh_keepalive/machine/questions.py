@@ -3,7 +3,7 @@
 
 import contextlib
 import os
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .. import openssh, paths
 from ..openssh import Connection
@@ -34,6 +34,7 @@ class Questions:
         self._host = host
         self._prepares = prepares
         self._host_key: List[str] = []
+        self._keys_loaded: Set[Tuple[str, str]] = set()
         self._versions: Dict[str, openssh.Version] = {}
 
     def version(self, server: Server) -> openssh.Version:
@@ -66,11 +67,13 @@ class Questions:
         if file:
             options += ["-f", file]
         who = ["-C", str(connection)]
-        is_asked_without_keys = (main or not self._prepares) and openssh.has(
-            self.version(server), "shows-configuration"
-        )
-        # -G wants neither host keys nor /run/sshd, and takes half the time of -T alone, which loads the keys.
-        how = ["-G", "-T"] if is_asked_without_keys else ["-T"]
+        # -G wants neither host keys nor /run/sshd, and takes half the time of -T alone, which loads the keys: those are
+        # looked at once, with what is in place.
+        place = (server.program, server.main)
+        loads_keys = self._prepares and not main and place not in self._keys_loaded
+        how = ["-T"]
+        if not loads_keys and openssh.has(self.version(server), "shows-configuration"):
+            how = ["-G", "-T"]
         about = self._host.names_answer
         try:
             answer = self._answer(server, *how, *options, *(who if about else ()))
@@ -85,13 +88,17 @@ class Questions:
             if NO_FOLDER in said or NO_KEYS in said:
                 raise UnansweredError(Problem(f"sshd -T answers once sshd has started: {said}", "start sshd"))
             raise SshdError(Problem(f"sshd refuses its configuration: {said}"))
+        if loads_keys:
+            self._keys_loaded.add(place)
         return Reply(answer.out, answer.err, about)
 
     def check(self, server: Server) -> None:
         """Raise SshdError if a server that runs would not start again with its own program and options."""
         arguments = server.arguments
         options = [*arguments.options, *(["-f", arguments.main] if arguments.main else [])] if arguments else []
-        answer = self._answer(server, "-t", *options)
+        self._make_run_folder()
+        # Without a host key for asking: its own are what it would start with.
+        answer = self._host.run(server.program, "-t", *options)
         if answer.code != 0:
             raise SshdError(Problem(f"sshd runs, but would not start again: {answer.last_words()}"))
 

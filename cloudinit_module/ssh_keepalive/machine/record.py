@@ -12,7 +12,7 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import paths
-from . import processes, service
+from . import processes
 from .host import Host
 from .processes import Listener
 from .servers import Server
@@ -21,6 +21,8 @@ from .servers import Server
 _MOST_LINKS = 40
 # What a file that was written in one go has between its times
 _WRITTEN_SECONDS = 0.1
+# Within which a start has written its PID file
+_START_SECONDS = 2.0
 
 
 class Inputs(NamedTuple):
@@ -193,7 +195,7 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
 
 def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:
     """Return when a process has written its PID file, in seconds since the epoch: when it has read its files last."""
-    if os.path.isabs(pid_file) and service.pid_in(pid_file) == listener.pid:
+    if os.path.isabs(pid_file) and processes.pid_in(pid_file) == listener.pid:
         status = os.stat(pid_file)
         # sshd sets both at once, others who touch it do not.
         if abs(status.st_mtime - status.st_ctime) < _WRITTEN_SECONDS:
@@ -213,5 +215,9 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     if record and processes.in_seconds(listener.began) >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS
     if is_steady:
-        return max(began, wrote or began)
+        # It tells systemd that it runs before it writes that file: what is changed in between it has not read.
+        known = [entry.generation for entry in record.entries if entry.generation] if record else []
+        was_signalled = any(one[:2] == generation(listener)[:2] for one in known)
+        is_of_the_start = wrote is not None and wrote - began < _START_SECONDS and not was_signalled
+        return began if wrote is None or is_of_the_start else max(began, wrote)
     return min(began, wrote) if wrote is not None else 0.0

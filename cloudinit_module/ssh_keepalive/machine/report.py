@@ -11,6 +11,8 @@ from . import processes
 from .state import REGISTERED, State
 
 _MOST_VALUES = 5000
+# 250 patterns fit
+_LONGEST_SECTION = 20000
 _DEVIATION = ("keyword", "expected", "reported", "connections", "set_by")
 
 
@@ -117,7 +119,8 @@ def _directives(directives: Directives) -> str:
 
 
 def _section(section: Any) -> str:
-    return json.dumps(_as_json(section), sort_keys=True)
+    shown = json.dumps(_as_json(section), sort_keys=True)
+    return shown if len(shown) <= _LONGEST_SECTION else shown[:_LONGEST_SECTION] + "..."
 
 
 def _as_json(section: Any) -> Any:

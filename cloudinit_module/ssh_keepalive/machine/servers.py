@@ -2,14 +2,17 @@
 """The sshd servers of this machine: those that take connections, and those that will."""
 
 import os
-from typing import List, NamedTuple, Optional
+from typing import TYPE_CHECKING, List, NamedTuple, Optional
 
 from .. import paths
 from . import processes, service
 from .arguments import Arguments, parse
 from .host import Host
 from .processes import Listener
-from .service import Script, Unit
+from .service import Unit
+
+if TYPE_CHECKING:
+    from .init_scripts import Script
 
 
 class Server(NamedTuple):
@@ -23,7 +26,7 @@ class Server(NamedTuple):
     main: str
     arguments: Optional[Arguments]
     unit: Optional[Unit] = None
-    script: Optional[Script] = None
+    script: "Optional[Script]" = None
     listener: Optional[Listener] = None
     steady_since: Optional[int] = None
 
@@ -43,9 +46,12 @@ class Server(NamedTuple):
 
     @property
     def is_to_start_otherwise(self) -> bool:
-        """Return whether its unit would start it with another program or other words than its process has."""
+        """Return whether its unit would start it with another program or other words than its process has.
+
+        Of a unit that starts a wrapper of sshd's that is not known.
+        """
         unit, listener = self.unit, self.listener
-        if unit is None or unit.program is None or listener is None or listener.words is None:
+        if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
@@ -73,18 +79,31 @@ def find(host: Host) -> List[Server]:
         found.append(_server(host, unit=unit, listener=listener))
     managed = {server.listener.pid for server in found if server.listener}
     others = [listener for listener in listeners if listener.pid not in managed]
-    script = None if host.runs_systemd or not others else service.script(host)
-    started = service.pid_in(host.at("/run/sshd.pid"))
+    script = _script(host) if others else None
+    started = processes.pid_in(host.at("/run/sshd.pid"))
     for listener in others:
         # Process 1 is a container's, which would end with it.
         own = script if script and listener.pid != 1 and started in (None, listener.pid) else None
         unit_of_it = service.unit_of(listener, host) if host.runs_systemd else None
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
-        found.append(_server(host, script=None if host.runs_systemd else service.script(host)))
+        found.append(_server(host, script=_script(host)))
     steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
     found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def as_started_anew(server: Server, host: Host) -> Server:
+    """Return a server as its unit would start it now."""
+    return _server(host, unit=server.unit)
+
+
+def _script(host: Host) -> "Optional[Script]":
+    if host.runs_systemd:
+        return None
+    from . import init_scripts
+
+    return init_scripts.script(host)
 
 
 def _started_on_the_clock(server: Server) -> bool:
@@ -113,7 +132,7 @@ def main_file(host: Host) -> str:
 def _server(
     host: Host,
     unit: Optional[Unit] = None,
-    script: Optional[Script] = None,
+    script: "Optional[Script]" = None,
     listener: Optional[Listener] = None,
 ) -> Server:
     words = None
@@ -125,7 +144,9 @@ def _server(
     elif unit:
         words = unit.words
     else:
-        words = service.default_words(host)
+        from . import init_scripts
+
+        words = init_scripts.default_words(host)
     arguments = parse(words) if words is not None else None
     program = (listener and listener.program) or (unit and unit.program) or host.program("sshd") or ""
     return Server(program, _main(arguments, host), arguments, unit, script, listener)

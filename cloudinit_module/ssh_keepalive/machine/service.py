@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The services under which sshd is started: systemd's units, and those of OpenRC and SysV."""
+"""The units of systemd that start sshd: their state, and their restart."""
 
 import calendar
 import contextlib
@@ -16,12 +16,8 @@ from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts"
 )
-# What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
-_PID_FILE_SECONDS = 3.0
-# Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's
-_DEFAULTS = (("/etc/default/ssh", "SSHD_OPTS"), ("/etc/sysconfig/sshd", "OPTIONS"), ("/etc/conf.d/sshd", "SSHD_OPTS"))
 
 
 class Unit(NamedTuple):
@@ -29,7 +25,8 @@ class Unit(NamedTuple):
 
     `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
     connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `started` is the
-    time of the start by the clock as it was then, in seconds since the epoch.
+    time of the start by the clock as it was then, in seconds since the epoch, and
+    `retries` how often systemd has started it again by itself.
     """
 
     name: str
@@ -44,6 +41,12 @@ class Unit(NamedTuple):
     is_template: bool = False
     started: Optional[float] = None
     is_activated: bool = False
+    retries: int = 0
+
+    @property
+    def starts_sshd(self) -> bool:
+        """Return whether its command is an sshd, and not something that starts one."""
+        return os.path.basename(self.program or "") == "sshd"
 
     @property
     def is_starting(self) -> bool:
@@ -52,8 +55,8 @@ class Unit(NamedTuple):
 
     @property
     def is_to_be_retried(self) -> bool:
-        """Return whether it has failed and systemd will start it again; from 254 on that may be "queued"."""
-        return self.substate.startswith("auto-restart")
+        """Return whether it has failed and systemd will start it again, or does: that has the next failure soon."""
+        return self.state == "activating" and (self.substate.startswith("auto-restart") or self.retries > 0)
 
     @property
     def is_reading(self) -> bool:
@@ -134,6 +137,7 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         files,
         "@" in name,
         _time(block.get("ExecMainStartTimestamp", "")),
+        retries=int(block.get("NRestarts") or 0),
     )
 
 
@@ -150,23 +154,15 @@ def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tup
     found = variables("\n".join(block.get("Environment", "").split()))
     files = re.findall(r"^(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", ""), re.MULTILINE)
     for file in files:
-        found.update(_variables(file, host))
+        found.update(variables_in(file, host))
     return found, tuple(files)
 
 
-def _variables(file: str, host: Host) -> Dict[str, str]:
+def variables_in(file: str, host: Host) -> Dict[str, str]:
+    """Return what a file of assignments sets, nothing where it cannot be read."""
     with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="surrogateescape") as stream:
         return variables(stream.read())
     return {}
-
-
-def default_words(host: Host) -> Tuple[str, ...]:
-    """Return the arguments with which an init script starts sshd, as far as its own file of defaults says."""
-    for file, name in _DEFAULTS:
-        value = _variables(file, host).get(name)
-        if value:
-            return tuple(value.split())
-    return ()
 
 
 def restart(unit: Unit, host: Host) -> None:
@@ -184,7 +180,9 @@ def restart(unit: Unit, host: Host) -> None:
         message = f"{unit.name} still runs as before after {host.patience:.0f} s, its restart waits"
         raise NotRestartedError(Problem(message, "systemctl list-jobs tells for what"))
     if now.state != "active":
-        raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {now.result or now.substate}"))
+        # At the start of the next try the result of the last one is forgotten.
+        why = now.substate if now.result in ("", "success") else now.result
+        raise SshdError(Problem(f"after its restart {unit.name} is {now.state}: {why}"))
 
 
 def wait(unit: Unit, host: Host) -> None:
@@ -240,69 +238,5 @@ def _until_up(before: Unit, asked: Answer, host: Host) -> Unit:
         if is_new or has_failed or time.monotonic() > end:
             return now
         time.sleep(pause)
-        pause = min(2 * pause, 0.5)
-
-
-class Script(NamedTuple):
-    """Name a service of OpenRC's or SysV's."""
-
-    name: str
-    manager: str
-
-    def _do(self, verb: str, host: Host) -> Answer:
-        return host.run(self.manager, self.name, verb)
-
-    def runs(self, host: Host, pid_file_counts: bool = False) -> bool:
-        """Return whether it runs; OpenRC may call it so when it is gone, but for a PID file that was right before."""
-        return self._do("status", host).code == 0 and (not pid_file_counts or pid_file_names_sshd(host))
-
-    def restart(self, host: Host) -> None:
-        """Restart it, once; raise SshdError if it does not come back."""
-        counts = pid_file_names_sshd(host)
-        answer = self._do("restart", host)
-        if not self._comes_up(host, counts) or answer.code != 0:
-            raise SshdError(Problem(f"after its restart sshd is down: {answer.last_words()}"))
-
-    def recover(self, host: Host) -> str:
-        """Have it run again with the files that were put back; return its state."""
-        host.spend_reserve()
-        # zap: else OpenRC neither starts what it takes for started nor, as Debian has it, stops what is gone.
-        for verbs in (("restart",), ("zap", "restart") if self.manager == "rc-service" else ("restart",)):
-            with contextlib.suppress(SshdError):
-                for verb in verbs:
-                    self._do(verb, host)
-                if self._comes_up(host, True):
-                    return "active"
-        return "down"
-
-    def _comes_up(self, host: Host, pid_file_counts: bool) -> bool:
-        # It leaves its parent before it listens.
-        end = time.monotonic() + _PID_FILE_SECONDS
-        while not self.runs(host, pid_file_counts):
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.1)
-        return True
-
-
-def script(host: Host) -> Optional[Script]:
-    """Return the service that runs sshd off systemd, None if none does."""
-    manager = next((name for name in ("rc-service", "service") if host.program(name)), None)
-    found = [Script(name, manager) for name in host.services] if manager else []
-    return next((one for one in found if one.runs(host)), None)
-
-
-def pid_file_names_sshd(host: Host) -> bool:
-    """Return whether sshd's own PID file names a process of root's that takes connections."""
-    return pid_in(host.at("/run/sshd.pid")) in {listener.pid for listener in processes.listeners(host)}
-
-
-def pid_in(file: str) -> Optional[int]:
-    """Return the number in a PID file, None if it is none; a pipe is not waited for."""
-    if not os.path.isfile(file):
-        return None
-    try:
-        with open(file, encoding="ascii") as stream:
-            return int(stream.read(100))
-    except (OSError, ValueError):
-        return None
+        # systemd tries five times in a row at most, which takes less than a second.
+        pause = min(2 * pause, 0.1)

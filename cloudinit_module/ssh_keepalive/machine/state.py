@@ -7,7 +7,7 @@ from ..openssh import Settings, Version
 from ..policy import Policy
 from .instance import Request
 from .problem import Problem
-from .processes import Session
+from .sessions import Session
 from .verification import Deviation
 
 ENFORCED = "enforced"

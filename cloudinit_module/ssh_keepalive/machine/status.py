@@ -13,6 +13,7 @@ from .host import Host
 from .problem import Problem, SshdError
 from .questions import Questions
 from .servers import Server
+from .sessions import Session, sessions
 from .state import State
 
 _APPLY = "correct that, then ssh-keepalive apply FILE"
@@ -166,7 +167,7 @@ def _profile_problems(settings: Settings, host: Host) -> List[Problem]:
     return [wrong] if wrong else []
 
 
-def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[processes.Session]:
+def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[Session]:
     """Yield the sessions that may have begun with other settings: an sshd hands on what it has read last."""
     unread = any(server.has_read is False for server in findings.servers)
     # One that began before the change has read it at its reload; what it had begun until then is older, too.
@@ -175,7 +176,7 @@ def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[proce
         for listener, at in findings.read.items()
         if processes.on_the_clock(listener.began) < findings.changed
     }
-    for session in processes.sessions(host) if findings.servers else ():
+    for session in sessions(host) if findings.servers else ():
         changed = max(findings.changed, reloaded.get(session.parent, 0.0))
         if unread or processes.on_the_clock(session.began) < changed:
             yield session

@@ -3,7 +3,8 @@
 import pytest
 from ssh_keepalive.machine import accounts
 from ssh_keepalive.machine.accounts import Account
-from ssh_keepalive.machine.connections import nobody, of_entries, of_line, root
+from ssh_keepalive.machine.connections import nobody, of_entries, root
+from ssh_keepalive.machine.match_lines import connection_for as of_line
 from ssh_keepalive.openssh import NOBODY, Connection, translate
 from ssh_keepalive.policy import Entry, Policy
 

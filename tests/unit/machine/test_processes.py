@@ -5,6 +5,7 @@ import pytest
 from fakes.proc import Proc
 from ssh_keepalive.machine import processes
 from ssh_keepalive.machine.host import Host
+from ssh_keepalive.machine.sessions import sessions
 
 LISTENER = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"
 SESSION = "/usr/lib/openssh/sshd-session"
@@ -55,7 +56,7 @@ def host(proc):
 
 
 def shown(proc):
-    return [(session.user, session.pid) for session in processes.sessions(host(proc))]
+    return [(session.user, session.pid) for session in sessions(host(proc))]
 
 
 def listening(proc, pid, title, addresses=EVERYWHERE, **details):
@@ -107,24 +108,24 @@ def test_from_where_and_since_when(proc, address, is_shown_as):
     began = time.time() - 1000
     proc.add(5, 4, "sshd: root@pts/0", began=began)
     proc.connect(5, address)
-    (session,) = processes.sessions(host(proc))
+    (session,) = sessions(host(proc))
     assert processes.on_the_clock(session.began) == pytest.approx(began, abs=0.1)
     assert session[:4] == ("root", 5, 4, is_shown_as)
 
 
 def test_no_connection_no_address(proc):
     proc.add(5, 4, "sshd: root@pts/0")
-    assert processes.sessions(host(proc))[0].address is None
+    assert sessions(host(proc))[0].address is None
 
 
 def test_a_clock_that_is_set_moves_the_time_of_a_start(proc, monkeypatch):
     proc.add(5, 4, "sshd: root@pts/0")
-    (session,) = processes.sessions(host(proc))
+    (session,) = sessions(host(proc))
     before = processes.on_the_clock(session.began)
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() - 3600)
     assert processes.on_the_clock(session.began) == pytest.approx(before - 3600, abs=1)
-    assert processes.sessions(host(proc))[0] == session
+    assert sessions(host(proc))[0] == session
 
 
 def test_a_listener_with_all_that_is_known_of_it(proc):

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from ssh_keepalive.machine import service
+from ssh_keepalive.machine import init_scripts, processes, service
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.machine.service import Unit
 
@@ -92,12 +92,12 @@ def test_the_number_in_a_pid_file(tmp_path, text, pid):
     file = tmp_path / "pid"
     if text is not None:
         file.write_text(text)
-    assert service.pid_in(str(file)) == pid
+    assert processes.pid_in(str(file)) == pid
 
 
 def test_a_pipe_in_a_pid_files_place_is_not_waited_for(tmp_path):
     os.mkfifo(str(tmp_path / "pid"))
-    assert service.pid_in(str(tmp_path / "pid")) is None
+    assert processes.pid_in(str(tmp_path / "pid")) is None
 
 
 @pytest.mark.parametrize(
@@ -113,17 +113,17 @@ def test_arguments_of_an_init_script(machine, file, text, words):
     path = machine.root / "etc" / file
     path.parent.mkdir()
     path.write_text(text)
-    assert service.default_words(machine.host()) == words
+    assert init_scripts.default_words(machine.host()) == words
 
 
 def test_no_manager_of_services(machine):
-    assert service.script(machine.host()) is None
+    assert init_scripts.script(machine.host()) is None
 
 
 def test_the_names_of_the_service_are_asked_in_their_order(machine):
     machine.have("service")
     machine.start_by_hand()
-    assert service.script(machine.host()) == service.Script("ssh", "service")
-    assert service.script(machine.host(services=("sshd",))) is None
+    assert init_scripts.script(machine.host()) == init_scripts.Script("ssh", "service")
+    assert init_scripts.script(machine.host(services=("sshd",))) is None
     machine.set("service", names=["ssh", "sshd"])
-    assert service.script(machine.host(services=("sshd",))) == service.Script("sshd", "service")
+    assert init_scripts.script(machine.host(services=("sshd",))) == init_scripts.Script("sshd", "service")

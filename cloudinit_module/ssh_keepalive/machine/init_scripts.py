@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""The services of OpenRC and SysV that start sshd."""
+
+import contextlib
+import time
+from typing import NamedTuple, Optional, Tuple
+
+from . import processes, service
+from .command import Answer
+from .host import Host
+from .problem import Problem, SshdError
+
+# What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
+_PID_FILE_SECONDS = 3.0
+# Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's
+_DEFAULTS = (("/etc/default/ssh", "SSHD_OPTS"), ("/etc/sysconfig/sshd", "OPTIONS"), ("/etc/conf.d/sshd", "SSHD_OPTS"))
+
+
+class Script(NamedTuple):
+    """Name a service of OpenRC's or SysV's."""
+
+    name: str
+    manager: str
+
+    def _do(self, verb: str, host: Host) -> Answer:
+        return host.run(self.manager, self.name, verb)
+
+    def runs(self, host: Host, pid_file_counts: bool = False) -> bool:
+        """Return whether it runs; OpenRC may call it so when it is gone, but for a PID file that was right before."""
+        return self._do("status", host).code == 0 and (not pid_file_counts or pid_file_names_sshd(host))
+
+    def restart(self, host: Host) -> None:
+        """Restart it, once; raise SshdError if it does not come back."""
+        counts = pid_file_names_sshd(host)
+        answer = self._do("restart", host)
+        if not self._comes_up(host, counts) or answer.code != 0:
+            raise SshdError(Problem(f"after its restart sshd is down: {answer.last_words()}"))
+
+    def recover(self, host: Host) -> str:
+        """Have it run again with the files that were put back; return its state."""
+        host.spend_reserve()
+        # zap: else OpenRC neither starts what it takes for started nor, as Debian has it, stops what is gone.
+        for verbs in (("restart",), ("zap", "restart") if self.manager == "rc-service" else ("restart",)):
+            with contextlib.suppress(SshdError):
+                for verb in verbs:
+                    self._do(verb, host)
+                if self._comes_up(host, True):
+                    return "active"
+        return "down"
+
+    def _comes_up(self, host: Host, pid_file_counts: bool) -> bool:
+        # It leaves its parent before it listens.
+        end = time.monotonic() + _PID_FILE_SECONDS
+        while not self.runs(host, pid_file_counts):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+def script(host: Host) -> Optional[Script]:
+    """Return the service that runs sshd off systemd, None if none does."""
+    manager = next((name for name in ("rc-service", "service") if host.program(name)), None)
+    found = [Script(name, manager) for name in host.services] if manager else []
+    return next((one for one in found if one.runs(host)), None)
+
+
+def pid_file_names_sshd(host: Host) -> bool:
+    """Return whether sshd's own PID file names a process of root's that takes connections."""
+    return processes.pid_in(host.at("/run/sshd.pid")) in {listener.pid for listener in processes.listeners(host)}
+
+
+def default_words(host: Host) -> Tuple[str, ...]:
+    """Return the arguments with which an init script starts sshd, as far as its own file of defaults says."""
+    for file, name in _DEFAULTS:
+        value = service.variables_in(file, host).get(name)
+        if value:
+            return tuple(value.split())
+    return ()
