@@ -77,12 +77,12 @@ def text(path: str) -> Optional[str]:
 
 def stands(file: File, content: Optional[str]) -> bool:
     """Return whether a file has a text already (None: there is no such file), and is as it would be written."""
+    # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
+    if file.mode is not None and os.path.islink(file.path):
+        return False
     now = text(file.path)
     if file.mode is None:
         return now == content
-    # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
-    if os.path.islink(file.path):
-        return False
     if content is None or now is None:
         return now == content
     status = os.stat(file.path)
