@@ -9,8 +9,8 @@ from jsonschema import Draft4Validator
 from ssh_keepalive.machine import processes
 from ssh_keepalive.machine.instance import Request
 from ssh_keepalive.machine.problem import Problem
-from ssh_keepalive.machine.sessions import Session
 from ssh_keepalive.machine.report import as_json, as_text
+from ssh_keepalive.machine.sessions import Session
 from ssh_keepalive.machine.state import ServerState, State
 from ssh_keepalive.machine.verification import Deviation
 from ssh_keepalive.openssh import translate
