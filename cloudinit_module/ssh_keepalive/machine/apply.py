@@ -11,7 +11,7 @@ from ..policy import KEY, Policy, PolicyError
 from . import audit, files, processes, record, servers, service
 from .audit import Audit
 from .files import ChangedError, File, Transaction
-from .host import Host
+from .host import Host, SlowError
 from .judgement import Judge
 from .problem import NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
@@ -197,7 +197,7 @@ class _Run:
         try:
             found = audit.audit(self._server, settings, self._questions, self._host, candidate)
             self._judge.check_candidate(found, in_main, above)
-        except NotReadError:
+        except (NotReadError, SlowError):
             raise
         except SshdError as error:
             # What is refused may be what stands in our place now (cut off, a dangling link): its end is to show.
