@@ -21,8 +21,9 @@ def test_idle_sessions_end_by_an_sshd_that_knows_how(machine, version):
         "ssh_keepalive: sshd keeps its own setting for silent clients, a session without traffic ends after 900 s "
         "(ChannelTimeout session:*=900 global=900, UnusedConnectionTimeout 900 on OpenSSH {}); ".format(version[:-2])
     )
-    first = "-T" if version == "9.2p1" else "-G"
-    assert [call.split()[0] for call in machine.calls("sshd")] == ["-V", first, "-T", "-T"]
+    # It is to load its keys once, with what is in place.
+    bare = "-T" if version == "9.2p1" else "-G"
+    assert [call.split()[0] for call in machine.calls("sshd")] == ["-V", bare, "-T", bare]
 
 
 def test_an_old_sshd_to_which_its_distribution_has_added_that_uses_it(machine):

@@ -1,7 +1,7 @@
 """Restarts on machines that systemd does not run."""
 
 import pytest
-from ssh_keepalive.machine import service
+from ssh_keepalive.machine import init_scripts
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy
@@ -53,7 +53,7 @@ def test_the_options_of_an_init_script_are_asked_with(machine, refused):
 
 # Seen on Debian with a script of OpenRC's own kind: an sshd that has died counts as started, and cannot be stopped.
 def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, refused, monkeypatch):
-    monkeypatch.setattr(service, "_PID_FILE_SECONDS", 0)
+    monkeypatch.setattr(init_scripts, "_PID_FILE_SECONDS", 0)
     machine.off_systemd("rc-service")
     apply(OLD, machine.host())
     machine.set("rc-service", believes=True, dies_of="Interval 45")
@@ -67,7 +67,7 @@ def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, ref
 
 
 def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, refused, monkeypatch):
-    monkeypatch.setattr(service, "_PID_FILE_SECONDS", 0)
+    monkeypatch.setattr(init_scripts, "_PID_FILE_SECONDS", 0)
     machine.off_systemd()
     apply(OLD, machine.host())
     machine.set("service", dies_of="Interval 45")
