@@ -81,7 +81,7 @@ host host-package host-images host-peers:
 
 $(VENV)/installed: setup.py setup.cfg $(PINS) | host
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --editable '.[test,lint]'
 	@touch $@
 
 clean:
