@@ -23,6 +23,7 @@ demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead clie
 test: lint unit machine  ## all but what takes long
 
 test-all: host-images host-peers test  ## what takes long, too
+	$(BIN)/pytest tests/unit -m slow -n 2
 	$(BIN)/pytest tests/machine -m slow -n 4 --dist worksteal -rP
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions

@@ -13,7 +13,9 @@ PINS = TOP / "tests/pins-python3.6.txt"
 UNIT = TOP / "tests/unit"
 # Drawn by hypothesis, or about what no machine runs
 LEFT_OUT = ["any_bytes", "any_section", "bench", "completion", "contributing", "examples", "oldest_python"]
-LEFT_OUT += ["packaging", "project", "readme", "workflow"]
+LEFT_OUT += ["fakes", "packaging", "pins", "project", "readme", "workflow"]
+# They take minutes, since each starts many fakes.
+LONG = ["apply_files", "apply_refusals", "apply_restarts"]
 
 
 def python_3_6():
@@ -24,17 +26,21 @@ def python_3_6():
 
 
 def is_chosen(file, names):
-    """Return whether a file has one of the names, or is about what a machine runs where there are none."""
+    """Return whether a file has one of the names, or is about what a machine runs and does not take long."""
     name = file.stem[len("test_") :]
-    return name in names if names else name not in LEFT_OUT
+    return name in names if names else name not in LEFT_OUT + LONG
 
 
 @pytest.mark.skipif(sys.version_info < (3, 7), reason="this is what it starts")
 @pytest.mark.parametrize(
     ("jsonschema", "names"),
     # Of the second, what only jsonschema can tell apart
-    [("2.6.0", None), ("3.2.0", ["policy", "cases", "diagnostics"])],
-    ids=["oldest", "newest"],
+    [
+        ("2.6.0", None),
+        pytest.param("2.6.0", LONG, marks=pytest.mark.slow),
+        ("3.2.0", ["policy", "cases", "diagnostics"]),
+    ],
+    ids=["oldest", "oldest-long", "newest"],
 )
 def test_the_boot_path(jsonschema, names):
     python = python_3_6()

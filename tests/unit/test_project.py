@@ -13,6 +13,12 @@ TOP = Path(__file__).resolve().parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache*", "build", "dist", "*.egg-info", "__pycache__")
 
 
+def files_below(folder):
+    """Return the paths of files below a folder, but for what Python has compiled."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {str(path.relative_to(folder)) for path in files}
+
+
 def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
     # make newest has set it to nothing.
     monkeypatch.setenv("PIP_CONSTRAINT", os.environ.get("PIP_CONSTRAINT", str(TOP / "tests/pins.txt")))
@@ -43,9 +49,9 @@ def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
         (root / name).write_text(text)
     command = str(venv / "bin/ssh-keepalive")
     subprocess.run([command, "install", "--root", str(root)], check=True)
-    installed = {path.name for path in (packages / "ssh_keepalive").iterdir()}
-    source = {path.name for path in (TOP / "cloudinit_module/ssh_keepalive").iterdir() if path.is_file()}
-    assert installed == source
+    installed = files_below(packages / "ssh_keepalive")
+    assert installed == files_below(TOP / "cloudinit_module/ssh_keepalive")
+    assert "machine/apply.py" in installed
     code = "from ssh_keepalive.policy import parse; print(parse(True).unresponsive_timeout)"
     answer = subprocess.run([str(venv / "bin/python"), "-c", code], stdout=subprocess.PIPE, check=True)
     assert answer.stdout == b"180\n"

@@ -72,7 +72,11 @@ PENDING = re.compile(
 @pytest.mark.parametrize("part", range(4))
 @pytest.mark.parametrize(
     ("before", "after", "text"),
-    [(None, POLICY, TEXT), (BOTH_FILES, POLICY, TEXT), (BOTH_FILES, OFF, "")],
+    [
+        (None, POLICY, TEXT),
+        pytest.param(BOTH_FILES, POLICY, TEXT, marks=pytest.mark.slow),
+        (BOTH_FILES, OFF, ""),
+    ],
     ids=["first", "change-of-both-files", "removal-of-both-files"],
 )
 def test_a_run_that_was_killed_anywhere_is_made_good_by_the_next(machine, before, after, text, part):
