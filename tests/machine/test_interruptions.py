@@ -155,12 +155,18 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     assert set(old) == set(new) == set(FILES)
     assert old != new
     ends = {"kept": 0, "told": 0, "killed": 0}
+    missed = 0
     for call, number in all_steps[::stride]:
         machine.sh(RESTORE.format("/before") + RESTART)
         where = f"{call} {number}"
         inject = f"inject={call}:" + INTERRUPTIONS[how].format(number)
         answer = strace(machine, change.after, "-o", "/dev/null", "-e", "trace=" + call, "-e", inject)
         end = ENDS[answer.returncode]
+        if how == "killed" and end == "kept":
+            # A restart is waited for in more steps or fewer, so that the last ones may not be reached.
+            missed += 1
+            assert missed <= 3, (where, answer)
+            continue
         assert (end == "killed") == (how == "killed"), (where, answer)
         ends[end] += 1
         found = texts(machine)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The sshd servers of this machine: those that take connections, and those that will."""
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, List, NamedTuple, Optional
 
@@ -54,6 +55,8 @@ class Server(NamedTuple):
         if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
+        if len(programs) > 1 and _is_script(str(unit.program)):
+            return False
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
     @property
@@ -91,6 +94,12 @@ def find(host: Host) -> List[Server]:
     steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
     found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def _is_script(file: str) -> bool:
+    with contextlib.suppress(OSError), open(file, "rb") as stream:
+        return stream.read(2) == b"#!"
+    return False
 
 
 def as_started_anew(server: Server, host: Host) -> Server:
