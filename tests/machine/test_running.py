@@ -33,6 +33,7 @@ def sshd_runs_at_the_end(booted: Machine) -> Iterator[None]:
 
 def starts(machine: Machine) -> int:
     """Count how often sshd has begun to listen."""
+    machine.run("journalctl", "--sync")
     log = machine.run("journalctl", "-b", "--no-pager").stdout
     return len(re.findall(r"Server listening on 0.0.0.0 port 22", log))
 
