@@ -16,7 +16,6 @@ from .judgement import Judge
 from .problem import NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
-from .servers import Server
 
 # The ways to have sshd read a policy, each where the ones before it do not do
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
@@ -261,19 +260,14 @@ class _Run:
                 self._audits.append(same._replace(server=server))
                 continue
             try:
-                other = audit.audit(server, self._settings_for(server), self._questions, self._host)
+                settings = self._settings and audit.settings_for(server, self._settings, self._questions)
+                other = audit.audit(server, settings, self._questions, self._host)
             except (SshdError, PolicyError) as error:
                 self._problems += error.problems if isinstance(error, SshdError) else [Problem(str(error))]
                 continue
             self._problems += self._judge.problems_of_another(other)
             if other.reads(self._drop_in.path):
                 self._audits.append(other)
-
-    def _settings_for(self, server: Server) -> Optional[Settings]:
-        """Return what another server's program makes of the policy, which may be of another version."""
-        if self._settings is None or self._questions.version(server) == self._settings.version:
-            return self._settings
-        return audit.translated(self._policy, server, self._questions)
 
     def _note(self) -> None:
         if self._settings:

@@ -61,6 +61,13 @@ def translated(policy: Policy, server: Server, questions: Questions) -> Settings
     return openssh.translate(policy, version, channel_timeout)
 
 
+def settings_for(server: Server, settings: Settings, questions: Questions) -> Settings:
+    """Return what a server's program makes of the policy of some settings: it may be of another version."""
+    if questions.version(server) == settings.version:
+        return settings
+    return translated(settings.policy, server, questions)
+
+
 def audit(
     server: Server, settings: Optional[Settings], questions: Questions, host: Host, candidate: Optional[str] = None
 ) -> Audit:

@@ -8,7 +8,7 @@ from ..openssh import Settings
 from ..policy import PolicyError
 from . import files, match_lines, record, servers, trace, verification
 from .apply import place
-from .audit import Audit, audit, deviating, translated
+from .audit import Audit, audit, deviating, settings_for
 from .host import Host, SlowError
 from .problem import Problem, SshdError, UnansweredError
 from .processes import Listener
@@ -77,9 +77,7 @@ def _audited(
 ) -> Optional[Audit]:
     """Return the audit of a server, None where it could not be asked, after noting why."""
     try:
-        if questions.version(server) != settings.version:
-            settings = translated(settings.policy, server, questions)
-        found = audit(server, settings, questions, host)
+        found = audit(server, settings_for(server, settings, questions), questions, host)
     except UnansweredError as error:
         findings.unknowns += error.problems
     except SlowError as error:

@@ -30,7 +30,7 @@ class Judge:
         `above` is how many lines of the candidate are before those of the main file. Raise NotReadError if it is not
         read.
         """
-        deviations = [one for one in found.deviations if _file(one) != self._drop_in.path]
+        deviations = [one for one in found.deviations if one.file != self._drop_in.path]
         self._raise_for(found, deviations, in_main, above)
 
     def check(self, found: Audit, settings: Settings, in_main: bool) -> List[str]:
@@ -67,7 +67,7 @@ class Judge:
             message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
             remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
             return [Problem(message, remedy)]
-        ours = [one for one in deviations if _file(one) == drop_in]
+        ours = [one for one in deviations if one.file == drop_in]
         if ours and found.settings:
             version = "OpenSSH {}.{}".format(*found.settings.version)
             message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
@@ -80,7 +80,7 @@ class Judge:
         ours = (self._drop_in.path, self._drop_in.temporary("new"))
         unread = not any(found.reads(file) for file in ours)
         # OpenSSH 8.2 and 8.3 skip Match in included files unless the main file has one.
-        skipped = any(_file(one) in ours for one in deviations)
+        skipped = any(one.file in ours for one in deviations)
         if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
             problem = self._not_read(found)
             messages = [f"{one.message}: {problem.message}" for one in deviations]
@@ -99,7 +99,3 @@ class Judge:
     def _not_read(self, found: Audit) -> Problem:
         message = f"{found.server.main} does not read {self._drop_in.path}"
         return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
-
-
-def _file(deviation: Deviation) -> str:
-    return (deviation.set_by or "").rpartition(":")[0]

@@ -43,6 +43,11 @@ class Deviation(NamedTuple):
         return (self.keyword, self.expected, self.reported, self.set_by)
 
     @property
+    def file(self) -> str:
+        """Return the file whose line sets the value, "" for none."""
+        return (self.set_by or "").rpartition(":")[0]
+
+    @property
     def is_by_option(self) -> bool:
         """Return whether sshd was started with the value."""
         return bool(self.set_by) and str(self.set_by).startswith("-o ")
@@ -88,9 +93,12 @@ def deviations(
         about = f" for user {connection.user} from {connection.address}"
     options = server.arguments.settings() if server.arguments else {}
     expected = openssh.expected(settings, connection) if reply.about else settings.directives
+    wrong = mismatches(expected, reply.values)
+    if not wrong:
+        return []
     matches = tuple(match for match, fits in trace.matches(reply.trace).items() if fits)
     found = []
-    for mismatch in mismatches(expected, reply.values):
+    for mismatch in wrong:
         keyword = mismatch.keyword
         if keyword.lower() in options:
             place: Optional[str] = f"-o {keyword}={options[keyword.lower()]}"
