@@ -39,6 +39,8 @@ DEFAULTS = {
         "tries_again_after": 0,
         # At how many looks it is on its way up (-1: at all)
         "starting": 0,
+        # How many tries of systemd's own it counts in a restart by hand: one that was due just then
+        "retries": 0,
         "has_hit_the_start_limit": False,
         "ignores_restarts": False,
     },

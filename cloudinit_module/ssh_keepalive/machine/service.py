@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import processes
 from .arguments import expanded, variables
@@ -52,6 +52,11 @@ class Unit(NamedTuple):
     def is_starting(self) -> bool:
         """Return whether it is on its way up, but not waiting to be tried again after a failure."""
         return self.state == "activating" and not self.is_to_be_retried
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether it runs, or has failed and waits."""
+        return self.state in ("active", "failed") or self.substate.startswith("auto-restart")
 
     @property
     def is_to_be_retried(self) -> bool:
@@ -167,11 +172,11 @@ def variables_in(file: str, host: Host) -> Dict[str, str]:
 
 def restart(unit: Unit, host: Host) -> None:
     """Restart a unit that runs, once; raise SshdError if it does not come back, UnansweredError if it takes long."""
-    now = _until_up(unit, _do("try-restart", unit.name, host), host)
+    now = _started_anew("try-restart", unit, host)
     if now.result == "start-limit-hit":
         # Others have started it too often, and this restart was one of ours: no failure of theirs is hidden.
         _do("reset-failed", unit.name, host)
-        now = _until_up(unit, _do("start", unit.name, host), host)
+        now = _started_anew("start", unit, host)
     if now.is_starting:
         message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
@@ -187,10 +192,7 @@ def restart(unit: Unit, host: Host) -> None:
 
 def wait(unit: Unit, host: Host) -> None:
     """Wait until a unit that is starting runs or has failed, or for as long as a restart is waited for."""
-    end = time.monotonic() + host.patience
-    host.extend(host.patience)
-    while _now(unit.name, host).is_starting and time.monotonic() < end:
-        time.sleep(0.1)
+    _until(lambda now: not now.is_starting, unit.name, host)
 
 
 def recover(unit: Unit, host: Host) -> str:
@@ -199,14 +201,15 @@ def recover(unit: Unit, host: Host) -> str:
     with contextlib.suppress(SshdError):
         now = _now(unit.name, host)
         if now.state == "active":
-            now = _until_up(now, _do("try-restart", unit.name, host), host)
+            now = _started_anew("try-restart", now, host)
         elif now.is_starting:
-            now = _until_up(unit, Answer(0, "", ""), host)
+            now = _until(lambda now: not now.is_starting, unit.name, host)
         if now.state != "active" and not now.is_starting:
             # It may have failed too often to be started again, or be started again in 42 s, as on RHEL, or only after
             # the stage of cloud-init that we run in.
             _do("reset-failed", unit.name, host)
-            _until_up(now, _do("restart", unit.name, host), host)
+            _ask_for("restart", unit.name, host)
+            _until(lambda new: new.is_settled and new.invocation != now.invocation, unit.name, host)
     with contextlib.suppress(SshdError):
         return _now(unit.name, host).state
     return "in an unknown state"
@@ -217,6 +220,12 @@ def _do(verb: str, name: str, host: Host) -> Answer:
     return host.run("systemctl", "--job-mode=ignore-dependencies", "--no-block", verb, name)
 
 
+def _ask_for(verb: str, name: str, host: Host) -> None:
+    answer = _do(verb, name, host)
+    if answer.code != 0:
+        raise SshdError(Problem(f"{name} was not restarted: {answer.last_words()}"))
+
+
 def _now(name: str, host: Host) -> Unit:
     unit = _unit(_show(host, name)[0], host)
     if unit is None:
@@ -224,18 +233,25 @@ def _now(name: str, host: Host) -> Unit:
     return unit
 
 
-def _until_up(before: Unit, asked: Answer, host: Host) -> Unit:
+def _started_anew(verb: str, before: Unit, host: Host) -> Unit:
     """Return a unit once it runs as another process than before or has failed, or when that was waited for in vain."""
-    if asked.code != 0:
-        raise SshdError(Problem(f"{before.name} was not restarted: {asked.last_words()}"))
+    _ask_for(verb, before.name, host)
+
+    def is_over(now: Unit) -> bool:
+        is_new = now.state == "active" and now.pid != before.pid
+        # Each start has another invocation: with the same one, a failure is that which was there before.
+        return now.state == "failed" or (now.invocation != before.invocation and (is_new or now.is_to_be_retried))
+
+    return _until(is_over, before.name, host)
+
+
+def _until(is_over: Callable[[Unit], bool], name: str, host: Host) -> Unit:
+    """Return a unit once something is true of it, or as it is when that was waited for in vain."""
     host.extend(host.patience)
     end, pause = time.monotonic() + host.patience, 0.02
     while True:
-        now = _now(before.name, host)
-        is_new = now.state == "active" and now.pid != before.pid and now.invocation != before.invocation
-        # Each start has another invocation, which may be a failure that was there before.
-        has_failed = now.state == "failed" or (now.is_to_be_retried and now.invocation != before.invocation)
-        if is_new or has_failed or time.monotonic() > end:
+        now = _now(name, host)
+        if is_over(now) or time.monotonic() > end:
             return now
         time.sleep(pause)
         # systemd tries five times in a row at most, which takes less than a second.

@@ -343,6 +343,15 @@ def test_a_way_back_on_which_all_hangs_tries_all_and_says_how_it_ended(running, 
     assert time.monotonic() - began < 20
 
 
+def test_a_way_back_that_meets_a_try_of_systemds_own_waits_until_sshd_runs(running, refused):
+    running.set("systemctl", dies_of="Interval 45", starting=3, retries=1)
+    assert (
+        refused()
+        == "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd is active"
+    )
+    assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "restart ssh.service"]
+
+
 def test_the_way_back_has_time_of_its_own(running, monkeypatch):
     running.set("systemctl", dies_of="Interval 45")
     left = []
