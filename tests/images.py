@@ -15,7 +15,10 @@ SCHEMA = PACKAGES + "/cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = SCHEMA + ".ssh-keepalive-original"
 CLEAN = "etc/cloud/clean.d/50-ssh-keepalive"
 UNIT = "usr/lib/systemd/system/ssh-keepalive-note.service"
-UNIT_LINK = "usr/lib/systemd/system/cloud-init.target.wants/ssh-keepalive-note.service"
+UNIT_LINKS = [
+    f"usr/lib/systemd/system/{wants}/ssh-keepalive-note.service"
+    for wants in ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.wants")
+]
 # As cloud-init 22.2 and 23.4 have it, cut down
 OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
 NEW = """\

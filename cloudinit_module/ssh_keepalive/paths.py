@@ -46,7 +46,8 @@ CLEAN_SCRIPT = CLEAN_FOLDER + "/50-ssh-keepalive"
 # Enabled by a link in /usr: a preset that disables all takes links in /etc away (systemd.preset(5)).
 UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 UNIT = "ssh-keepalive-note.service"
-UNIT_WANTED_BY = "cloud-init.target.wants"
+# At each boot, and whenever sshd is started anew
+UNIT_WANTED_BY = ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.wants")
 # cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
 CLOUD_INIT_SCHEMA_FOLDER = "cloudinit/config/schemas"
 CLOUD_INIT_SCHEMA = CLOUD_INIT_SCHEMA_FOLDER + "/schema-cloud-config-v1.json"

@@ -61,8 +61,9 @@ def test_the_newest_version_is_the_modules(file, pattern):
                 "    rm -f /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
                 "    rm -f /etc/profile.d/zz-ssh-keepalive.sh",
                 "    for units in /usr/lib/systemd/system /lib/systemd/system; do",
-                '        rm -f "$units/ssh-keepalive-note.service" '
-                '"$units/cloud-init.target.wants/ssh-keepalive-note.service"',
+                '        rm -f "$units/ssh-keepalive-note.service"',
+                "        for wants in cloud-init.target.wants ssh.service.wants sshd.service.wants; do",
+                '            rm -f "$units/$wants/ssh-keepalive-note.service"',
             ],
         ),
         (

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The unit that notes after each boot what sshd has read, before runcmd and people change its files."""
+"""The unit that notes what sshd has read, whenever it was started: before runcmd and people change its files."""
 
-from ..paths import COMMAND, DROP_IN, LOCK
+from ..paths import COMMAND, DROP_IN, MAIN
 
 _TEXT = """\
 # Written by ssh-keepalive
@@ -9,11 +9,11 @@ _TEXT = """\
 Description=Note what sshd has read of its SSH keepalive policy
 After=ssh.service sshd.service cloud-init.service cloud-init-network.service
 Before=cloud-final.service
-ConditionPathExists=|{drop_in}
-ConditionPathExists=|{lock}
 
 [Service]
 Type=oneshot
+# Without a policy there is nothing to note; systemd before 243 does not know this, and the command finds that out, too.
+ExecCondition=/bin/grep -qs ssh-keepalive {drop_in} {main}
 ExecStart=-{command} note
 TimeoutStartSec=30
 """
@@ -21,4 +21,4 @@ TimeoutStartSec=30
 
 def render() -> str:
     """Return the text of the unit; it starts nothing else, and nothing fails with it."""
-    return _TEXT.format(command=COMMAND, drop_in=DROP_IN, lock=LOCK)
+    return _TEXT.format(command=COMMAND, drop_in=DROP_IN, main=MAIN)

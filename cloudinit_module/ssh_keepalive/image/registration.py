@@ -53,10 +53,11 @@ def unregister(root: Root) -> None:
 
     root.remove(MODULE_LIST)
     for folder in UNIT_FOLDERS:
-        root.remove(f"{folder}/{UNIT_WANTED_BY}/{UNIT}")
         root.remove(f"{folder}/{UNIT}")
-        if root.exists(f"{folder}/{UNIT_WANTED_BY}") and not root.names(f"{folder}/{UNIT_WANTED_BY}"):
-            root.remove(f"{folder}/{UNIT_WANTED_BY}")
+        for wants in (f"{folder}/{name}" for name in UNIT_WANTED_BY):
+            root.remove(f"{wants}/{UNIT}")
+            if root.exists(wants) and not root.names(wants):
+                root.remove(wants)
     root.remove(CLEAN_SCRIPT)
     for file, original in originals.items():
         if original == file + ORIGINAL:
@@ -95,7 +96,8 @@ def files(root: Root) -> List[File]:
     units = next((folder for folder in UNIT_FOLDERS if root.exists(folder)), None)
     if units:
         found.append(File(f"{units}/{UNIT}", note_unit.render().encode()))
-        found.append(File(f"{units}/{UNIT_WANTED_BY}/{UNIT}", note_unit.render().encode(), target=f"../{UNIT}"))
+        for wants in UNIT_WANTED_BY:
+            found.append(File(f"{units}/{wants}/{UNIT}", note_unit.render().encode(), target=f"../{UNIT}"))
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
     found.append(File(MODULE_LIST, module_list.list_text(_list_with_module(root)).encode()))
     return found
@@ -162,6 +164,7 @@ def _load(root: Root, file: str) -> Dict[str, Any]:
 
     try:
         config = yaml.safe_load(root.read(file))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # PyYAML raises ValueError for a date like 2024-13-45, and UnicodeDecodeError is one.
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ImageError(f"{file}: {' '.join(str(error).split())}") from error
     return config if isinstance(config, dict) else {}

@@ -33,7 +33,7 @@ def fitting(wanted: Sequence[Tuple[Patterns, Patterns]], host: Host) -> Optional
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     call = f"import sys; sys.path.insert(0, {top!r}); from {__name__} import main; main()"
     try:
-        answer = host.run(sys.executable, "-ISc", call, json.dumps(wanted), seconds=_SECONDS)
+        answer = host.run(sys.executable, "-BISc", call, json.dumps(wanted), seconds=_SECONDS)
         found = json.loads(answer.out)
     except (SlowError, ValueError):
         host.names_answer = False

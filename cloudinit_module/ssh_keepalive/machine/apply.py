@@ -3,13 +3,14 @@
 
 import contextlib
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import openssh, paths, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import KEY, Policy, PolicyError
 from . import audit, files, processes, record, servers, service
 from .audit import Audit
+from .connections import MOST_ENTRIES
 from .files import ChangedError, File, Transaction
 from .host import Host, SlowError
 from .judgement import Judge
@@ -56,8 +57,16 @@ def apply(policy: Policy, host: Host) -> Report:
     Raise PolicyError if this OpenSSH cannot, and SshdError if one of them does not. All files are then as they were,
     and sshd runs if it did; but what is verified and only waits for a restart that is not ours to decide, stays.
     """
-    try:
+    with _exclusive(host):
         return _Run(policy, host).do()
+
+
+@contextlib.contextmanager
+def _exclusive(host: Host) -> Iterator[None]:
+    """Keep other runs out, and raise SshdError for what the system refuses."""
+    try:
+        with files.exclusive(host):
+            yield
     except OSError as error:
         words = ": ".join(map(str, filter(None, (error.filename, error.strerror or type(error).__name__))))
         raise SshdError(Problem(words)) from error
@@ -68,14 +77,15 @@ def reapply(host: Host) -> Optional[Report]:
 
     Raise PolicyError or SshdError if that cannot be done.
     """
-    file = place(host)
-    text = files.text(file)
-    if text is None:
-        return None
-    policy = sshd_config.read_policy(text)
-    if policy is None:
-        raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
-    return apply(policy, host)
+    with _exclusive(host):
+        file = place(host)
+        text = files.text(file)
+        if text is None:
+            return None
+        policy = sshd_config.read_policy(text)
+        if policy is None:
+            raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
+        return _Run(policy, host).do()
 
 
 def place(host: Host) -> str:
@@ -92,7 +102,9 @@ class _Run:
         self._host = host
         self._questions = Questions(host, prepares=True)
         self._servers = servers.find(host)
-        self._server = servers.primary(self._servers, host)
+        # A policy is taken off also where no sshd is left that could have it.
+        is_needless = not policy.enabled and not self._servers
+        self._server = servers.none(host) if is_needless else servers.primary(self._servers, host)
         self._transaction = Transaction(host, files.main(self._server.main, host))
         self._drop_in, self._profile, self._main = self._transaction.files
         self._settings: Optional[Settings] = None
@@ -100,7 +112,7 @@ class _Run:
         self._judge = Judge(self._drop_in, self._main, host)
         self._restarts = Restarts(self._transaction, self._questions, host)
         # What other servers than the machine's own do not do
-        self._problems: List[Problem] = []
+        self._failures: List[SshdError] = []
         self._notes: List[str] = []
 
     def do(self) -> Report:
@@ -111,14 +123,14 @@ class _Run:
             ways = [_DROP_IN]
         else:
             return Report(self._drop_in.path, self._policy, None, (), False, False, False)
-        with self._transaction.exclusive():
+        with self._transaction.tidied():
             report = self._in_the_first_way_that_is_read(ways)
         self._note()
-        pending = self._restarts.pending
-        self._problems += [problem for error in pending for problem in error.problems]
-        if self._problems:
-            is_unknown = bool(pending) and all(isinstance(error, UnansweredError) for error in pending)
-            raise (UnansweredError if is_unknown else SshdError)(*self._problems)
+        failures = [*self._failures, *self._restarts.pending]
+        if failures:
+            is_unknown = all(isinstance(error, UnansweredError) for error in failures)
+            problems = [problem for error in failures for problem in error.problems]
+            raise (UnansweredError if is_unknown else SshdError)(*problems)
         return report
 
     def _ways(self, settings: Settings) -> List[str]:
@@ -194,7 +206,7 @@ class _Run:
             candidate = self._transaction.write_aside(self._drop_in, "main", text)
             above = 1
         try:
-            found = audit.audit(self._server, settings, self._questions, self._host, candidate)
+            found = audit.audit(self._server, settings, self._questions, self._host, candidate, MOST_ENTRIES)
             self._judge.check_candidate(found, in_main, above)
         except (NotReadError, SlowError):
             raise
@@ -208,6 +220,10 @@ class _Run:
 
     def _put_in_force(self, texts: Texts, main: str, in_main: bool) -> None:
         """Replace files with staged texts, verify them and restart the servers that must read them, or undo it all."""
+        # A mode or an owner that is mended is nothing to be read.
+        is_changed = self._transaction.unfinished or any(
+            not files.says(file, text) for file, text in texts.items() if file != self._profile
+        )
         try:
             with contextlib.ExitStack() as stack:
                 for file, text in texts.items():
@@ -215,9 +231,8 @@ class _Run:
                     stack.enter_context(self._transaction.replaced(file, text, before))
                 if texts:
                     self._find_again()
-                self._verify(in_main)
-                is_changed = bool(set(texts) - {self._profile}) or self._transaction.unfinished
                 place = self._server.main if in_main else self._drop_in.path
+                self._verify(in_main, place)
                 self._restarts.bring_into_force(self._audits, is_changed, place)
         except BaseException as error:
             if not self._restarts.done:
@@ -243,12 +258,12 @@ class _Run:
         units = [server.unit for server in self._servers if server.unit and not server.listener]
         return [f"{unit.name} has failed ({unit.result})" for unit in units if unit.state == "failed"]
 
-    def _verify(self, in_main: bool) -> None:
+    def _verify(self, in_main: bool, place: str) -> None:
         """Verify what the files say now for each server; raise SshdError if the main one does not enforce it."""
-        self._audits, self._problems, self._notes = [], [], []
+        self._audits, self._failures, self._notes = [], [], []
         if not self._settings and not any(server.listener for server in self._servers):
             return
-        found = audit.audit(self._server, self._settings, self._questions, self._host)
+        found = audit.audit(self._server, self._settings, self._questions, self._host, most=MOST_ENTRIES)
         if self._settings:
             self._notes = self._judge.check(found, self._settings, in_main)
         self._audits.append(found)
@@ -261,12 +276,16 @@ class _Run:
                 continue
             try:
                 settings = self._settings and audit.settings_for(server, self._settings, self._questions)
-                other = audit.audit(server, settings, self._questions, self._host)
-            except (SshdError, PolicyError) as error:
-                self._problems += error.problems if isinstance(error, SshdError) else [Problem(str(error))]
+                other = audit.audit(server, settings, self._questions, self._host, most=MOST_ENTRIES)
+            except SshdError as error:
+                self._failures.append(error)
                 continue
-            self._problems += self._judge.problems_of_another(other)
-            if other.reads(self._drop_in.path):
+            except PolicyError as error:
+                self._failures.append(SshdError(Problem(str(error))))
+                continue
+            problems = self._judge.problems_of_another(other)
+            self._failures += [SshdError(*problems)] if problems else []
+            if other.includes(place):
                 self._audits.append(other)
 
     def _note(self) -> None:

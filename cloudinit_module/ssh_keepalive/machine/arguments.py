@@ -11,10 +11,14 @@ _HANDED_ON = "46chop"
 
 
 class Arguments(NamedTuple):
-    """Hold what a command line says: the main file (None: the program's own), and options for one that is asked."""
+    """Hold what a command line says: the main file (None: the program's own), and options for one that is asked.
+
+    `serves_one` says that it serves the connection that it was started for, and takes no others (-i).
+    """
 
     main: Optional[str] = None
     options: Tuple[str, ...] = ()
+    serves_one: bool = False
 
     def settings(self) -> Dict[str, str]:
         """Return what `-o` sets, by keyword in lower case: it comes before all files, and the first one wins."""
@@ -34,6 +38,7 @@ def parse(words: Sequence[str]) -> Arguments:
     """
     main: Optional[str] = None
     options: List[str] = []
+    serves_one = False
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -45,6 +50,7 @@ def parse(words: Sequence[str]) -> Arguments:
             if letter not in _WITH_VALUE:
                 if letter in _HANDED_ON:
                     options.append("-" + letter)
+                serves_one = serves_one or letter == "i"
                 continue
             value = word[position:] or (rest.pop(0) if rest else "")
             if letter == "f":
@@ -52,7 +58,7 @@ def parse(words: Sequence[str]) -> Arguments:
             elif letter in _HANDED_ON:
                 options += ["-" + letter, value]
             break
-    return Arguments(main, tuple(options))
+    return Arguments(main, tuple(options), serves_one)
 
 
 def expanded(words: Sequence[str], environment: Dict[str, str]) -> List[str]:
@@ -69,10 +75,19 @@ def expanded(words: Sequence[str], environment: Dict[str, str]) -> List[str]:
     return found
 
 
+def environment(text: str) -> Dict[str, str]:
+    """Return what a unit's property Environment sets, which systemctl shows with the shell's quotes."""
+    found = {}
+    for assignment in _words(text):
+        name, _, value = assignment.partition("=")
+        found[name] = value
+    return found
+
+
 def variables(text: str) -> Dict[str, str]:
     """Return what a file of assignments sets, of systemd's EnvironmentFile or the shell's; systemd.exec(5)."""
     found = {}
-    for line in text.replace("\\\n", "").splitlines():
+    for line in text.replace("\\\n", "").split("\n"):
         assignment = re.match(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", line)
         if assignment:
             found[assignment.group(1)] = " ".join(_words(assignment.group(2).strip()))

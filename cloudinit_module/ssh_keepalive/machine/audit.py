@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """An audit of a server: what it does with nobody in particular, with root, and with one of each match entry."""
 
+import fnmatch
+import glob
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import openssh
 from ..openssh import NOBODY, Connection, Settings
 from ..policy import Policy
-from . import connections, files, record, trace, verification
+from . import connections, files, processes, record, trace, verification
 from .host import Host
+from .problem import Problem
 from .questions import Questions, Reply
 from .servers import Server
 from .verification import Deviation
@@ -18,8 +21,8 @@ class Audit(NamedTuple):
     """Hold what a server was asked, and where it deviates from what is expected of it.
 
     `main` is the file that it reads first, `like` is nobody, who connects to an address of the server's, `reply` is
-    about that one, and `fitted` tells of each Match line whether it fits anybody who was asked about. `notes` name the
-    match entries of which nobody is known.
+    about that one, `inputs` is what was read then, `included` what its Includes fitted, and `fitted` tells of each
+    Match line whether it fits anybody who was asked about. `notes` name the match entries of which nobody is known.
     """
 
     server: Server
@@ -27,25 +30,31 @@ class Audit(NamedTuple):
     main: str
     like: Connection
     reply: Reply
+    inputs: record.Inputs
+    included: Tuple[str, ...]
     fitted: Dict[str, bool]
     deviations: Tuple[Deviation, ...] = ()
     for_root: Tuple[Deviation, ...] = ()
     notes: Tuple[str, ...] = ()
 
     @property
-    def inputs(self) -> record.Inputs:
-        """Return what the server reads, as it is now."""
-        folders = {os.path.dirname(include.pattern) for include in trace.includes(self.reply.trace)}
-        return record.identify(trace.files(self.reply.trace), sorted(folders))
-
-    @property
     def pid_file(self) -> str:
         """Return where the server writes its process number, "none" for nowhere."""
         return next(iter(verification.reported(self.reply.values).get("pidfile", ())), "none")
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Return whether what the server reads is as it was when it was asked, whatever has come and gone beside it."""
+        return self.inputs.files == _inputs(self.reply).files and self.included == _included(self.reply)
+
     def reads(self, file: str) -> bool:
         """Return whether a line of a file sets something."""
         return trace.is_read(file, self.reply.trace)
+
+    def includes(self, file: str) -> bool:
+        """Return whether a file is read, or would be if it were there."""
+        patterns = [include.pattern for include in trace.includes(self.reply.trace)]
+        return file in trace.files(self.reply.trace) or any(fnmatch.fnmatchcase(file, one) for one in patterns)
 
     def reading(self, noted: Optional[record.Record]) -> record.Reading:
         """Return what the server has read."""
@@ -69,9 +78,16 @@ def settings_for(server: Server, settings: Settings, questions: Questions) -> Se
 
 
 def audit(
-    server: Server, settings: Optional[Settings], questions: Questions, host: Host, candidate: Optional[str] = None
+    server: Server,
+    settings: Optional[Settings],
+    questions: Questions,
+    host: Host,
+    candidate: Optional[str] = None,
+    most: Optional[int] = None,
 ) -> Audit:
     """Ask a server about everybody, with its own main file or a candidate for it; without settings about nobody alone.
+
+    At most `most` match entries are asked about.
 
     Root is not asked about with a candidate. Raise SshdError if it refuses its configuration or does not answer.
     """
@@ -83,18 +99,22 @@ def audit(
             reply = questions.ask(server, like)
     main = next(iter(trace.files(reply.trace)), candidate or server.main)
     fitted = trace.matches(reply.trace)
-    found = Audit(server, settings, main, like, reply, fitted)
+    found = Audit(server, settings, main, like, reply, _inputs(reply), _included(reply), fitted)
     if settings is None:
         return found
-    deviations = deviating(found, like, reply, host)
+    deviations = list(deviating(found, like, reply, host))
+    for one in connections.elsewhere(verification.reported(reply.values), like, fitted):
+        deviations += deviating(found, one, questions.ask(server, one, candidate), host)
+    unasked = ("no match entry is verified, since a name service here does not answer",) if settings.blocks else ()
     if not reply.about:
-        note = "no match entry is verified, since a name service here does not answer"
-        return found._replace(deviations=tuple(deviations), notes=(note,) if settings.blocks else ())
+        return found._replace(deviations=tuple(deviations), notes=unasked)
     for_root: Tuple[Deviation, ...] = ()
-    chosen = connections.of_entries(settings, like, host)
+    chosen = connections.of_entries(settings, like, host, most)
     root = None if candidate else connections.root(like, settings, host)
     for one in filter(None, (root, *chosen.connections)):
         about = questions.ask(server, one, candidate)
+        if not about.about:
+            return found._replace(deviations=tuple(deviations), notes=unasked, reply=reply._replace(about=False))
         for match, fits in trace.matches(about.trace).items():
             fitted[match] = fitted.get(match, False) or fits
         if one is root:
@@ -115,21 +135,51 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
     Those that were restarted have read it; of the others only those are noted anew of which that is known.
     """
     old = record.load(host)
-    names = {server.service for server in restarted}
+    anew = {_started_by(server) for server in restarted}
     entries: List[record.Entry] = []
     for server in now:
         key = record.key(server)
         found = next((one for one in audits if record.key(one.server) == key), None)
-        if found is None or found.settings is None or found.deviations:
+        if found is None or found.settings is None or found.deviations or not found.is_unchanged:
             continue
-        entry = record.Entry(key, found.inputs, found.settings.policy.section(), None)
+        policy = found.settings.policy.section()
+        found = found._replace(server=server, inputs=_inputs(found.reply))
+        if elsewhere(found, host):
+            continue
+        entry = record.Entry(key, found.inputs, policy, None)
         if server.listener:
             entry = entry._replace(generation=record.generation(server.listener))
-            if server.service not in names and not found._replace(server=server).reading(old).is_current:
+            if _started_by(server) not in anew and not found.reading(old).is_current:
                 entries += [one for one in (old.entries if old else ()) if one.server == key]
                 continue
         entries.append(entry)
     record.save(entries, host)
+
+
+def _started_by(server: Server) -> object:
+    """Return what has a server read its files anew: its unit or script, or else a signal to its process."""
+    return server.service if server.unit or server.script else server.listener and server.listener.pid
+
+
+def elsewhere(found: Audit, host: Host) -> Optional[Problem]:
+    """Return the problem of a process that sees other files under the names of those that were read here."""
+    listener = found.server.listener
+    names = [*found.inputs.files, *found.inputs.folders]
+    other = processes.seen_otherwise(listener.pid, names, host) if listener else []
+    if listener is None or not other:
+        return None
+    message = f"{found.server.name} sees {', '.join(other)} otherwise, from a root or mounts of its own"
+    remedy = f"nsenter -t {listener.pid} -m -r {found.server.program} -T tells what it reads there"
+    return Problem(message, remedy)
+
+
+def _included(reply: Reply) -> Tuple[str, ...]:
+    return tuple(sorted(file for one in trace.includes(reply.trace) for file in glob.glob(one.pattern)))
+
+
+def _inputs(reply: Reply) -> record.Inputs:
+    folders = {os.path.dirname(include.pattern) for include in trace.includes(reply.trace)}
+    return record.identify(trace.files(reply.trace), sorted(folders))
 
 
 def deviating(found: Audit, one: Connection, reply: Reply, host: Host) -> Tuple[Deviation, ...]:

@@ -4,12 +4,19 @@
 Most policies have no match entries: a boot imports what those need only with them.
 """
 
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
+import re
+from typing import Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from .. import sshd_config
 from ..openssh import NOBODY, Connection, Settings
 from .host import Host
 from .processes import WILDCARDS
+
+
+# Asked about beside the first
+_MOST_ADDRESSES = 3
+# Entries that are asked about where sshd is about to be, or not to be, restarted
+MOST_ENTRIES = 16
 
 
 class Chosen(NamedTuple):
@@ -22,13 +29,26 @@ class Chosen(NamedTuple):
 def nobody(values: Mapping[str, Sequence[str]]) -> Connection:
     """Return nobody, who connects to an address and a port that sshd reports; `values` are lists by keyword."""
     port = next(iter(values.get("port", ())), str(NOBODY.local_port))
-    for listened in values.get("listenaddress", ()):
+    for listened in _listened(values):
         address, _, own_port = listened.rpartition(":")
         if own_port.isdigit():
             port = own_port
         if address.strip("[]") not in WILDCARDS:
             return NOBODY._replace(local_address=address.strip("[]"), local_port=int(port))
     return NOBODY._replace(local_port=int(port))
+
+
+def elsewhere(values: Mapping[str, Sequence[str]], like: Connection, matches: Iterable[str]) -> List[Connection]:
+    """Return nobody at the other addresses that sshd reports, where a Match line tells those apart; some of them."""
+    if not any(re.search(r"\blocal(address|port)\b", match, re.IGNORECASE) for match in matches):
+        return []
+    found = [nobody({"listenaddress": [listened], "port": values.get("port", ())}) for listened in _listened(values)]
+    return [one for one in dict.fromkeys(found) if one != like][:_MOST_ADDRESSES]
+
+
+def _listened(values: Mapping[str, Sequence[str]]) -> List[str]:
+    # What follows an address is a routing domain.
+    return [listened.split()[0] for listened in values.get("listenaddress", ())]
 
 
 def root(connection: Connection, settings: Settings, host: Host) -> Optional[Connection]:
@@ -41,31 +61,34 @@ def root(connection: Connection, settings: Settings, host: Host) -> Optional[Con
     return connection._replace(user="root", groups=found[0].groups) if found and found[0] else None
 
 
-def of_entries(settings: Settings, like: Connection, host: Host) -> Chosen:
-    """Return connections like another one that the patterns of each entry fit; sshd is asked about each."""
+def of_entries(settings: Settings, like: Connection, host: Host, most: Optional[int] = None) -> Chosen:
+    """Return a connection like another one for each match entry, or for `most` of them: first those that differ."""
     if not settings.blocks:
         return Chosen((), ())
     from . import accounts
     from .patterns import example, example_address
 
-    patterns = [pattern for entry, _ in settings.blocks if entry.criterion == "group" for pattern in entry.patterns]
+    numbered = list(enumerate(settings.blocks))
+    if most is not None and len(numbered) > most:
+        # One of each set of values, then those that come first
+        first = {directives: number for number, (_, directives) in reversed(numbered)}
+        numbered.sort(key=lambda one: (first[one[1][1]] != one[0], one[0]))
+        numbered = sorted(numbered[:most])
+    patterns = [pattern for _, (entry, _) in numbered if entry.criterion == "group" for pattern in entry.patterns]
     people = accounts.fitting([((), (pattern,)) for pattern in patterns], host)
     in_group = dict(zip(patterns, people or ()))
     connections: List[Connection] = []
     notes = []
-    for position, (entry, _) in enumerate(settings.blocks):
-        found: List[Connection] = []
-        for pattern in entry.patterns:
-            if entry.criterion == "address":
-                found.append(like._replace(address=example_address([pattern]) or like.address))
-            elif entry.criterion == "user":
-                # sshd compares names, there need be no such user.
-                found.append(like._replace(user=example([pattern]) or like.user))
-            elif in_group.get(pattern):
-                account = in_group[pattern]
-                found.append(like._replace(user=account.user, groups=account.groups))  # type: ignore[union-attr]
-        connections += found
-        if not found:
+    for position, (entry, _) in numbered:
+        account = next(filter(None, map(in_group.get, entry.patterns)), None)
+        if entry.criterion == "address":
+            connections.append(like._replace(address=example_address(entry.patterns) or like.address))
+        elif entry.criterion == "user":
+            # sshd compares names, there need be no such user.
+            connections.append(like._replace(user=example(entry.patterns) or like.user))
+        elif account:
+            connections.append(like._replace(user=account.user, groups=account.groups))
+        else:
             why = "fits nobody who is known here yet" if people is not None else "needs names that nothing here answers"
             notes.append(f"match[{position}] is not verified, Match {sshd_config.criterion(entry)} {why}")
-    return Chosen(tuple(connections), tuple(notes))
+    return Chosen(tuple(dict.fromkeys(connections)), tuple(notes))

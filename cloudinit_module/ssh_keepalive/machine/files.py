@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Iterator, List, Mapping, NamedTuple, Optional
 
 from .. import paths, sshd_config
 from . import record
@@ -94,6 +94,39 @@ def stands(file: File, content: Optional[str]) -> bool:
     )
 
 
+@contextlib.contextmanager
+def exclusive(host: Host) -> Iterator[None]:
+    """Keep other runs out; raise SshdError if one takes too long."""
+    lock_file = host.at(paths.LOCK)
+    # Not a folder of sshd's: who can read it could lock it, and this is root's alone.
+    lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        _wait_for(lock, lock_file, host)
+        yield
+    finally:
+        # It is closed whatever this says, and what was done is done.
+        with contextlib.suppress(OSError):
+            os.close(lock)
+
+
+def _wait_for(lock: int, lock_file: str, host: Host) -> None:
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if host.seconds_left <= 0:
+                raise SshdError(Problem(f"another run holds {lock_file} for too long")) from None
+            time.sleep(0.1)
+
+
+def says(file: File, content: Optional[str]) -> bool:
+    """Return whether a file has a text already (None: there is no such file), whatever else it is."""
+    with contextlib.suppress(SshdError):
+        now = text(file.path)
+        return now == content if content is None or now is None else sshd_config.is_same(now, content)
+    return False
+
+
 class Transaction:
     """Write the files of one run; `unfinished` says that an earlier run was killed, and may have left what it wrote."""
 
@@ -105,67 +138,37 @@ class Transaction:
         self.before = record.Inputs({}, {})
 
     @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other runs out; take away what this one leaves beside the files, and what a killed one has left."""
-        lock_file = self._host.at(paths.LOCK)
-        # Not a folder of sshd's: who can read it could lock it, and this is root's alone.
-        lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            self._wait_for(lock, lock_file)
-            before = self._folder()
-            folders = [self._host.at(paths.DROP_IN_FOLDER)]
-            self.before = record.identify([self.files[2].path], folders)
-            self.unfinished = self.tidy()
-            try:
-                yield
-            finally:
-                # Nobody reads what cannot be taken away, and the next run tries again.
-                with contextlib.suppress(OSError):
-                    self.tidy()
-                    after = self._folder()
-                    if before and after and not self.unfinished and before[0] == after[0]:
-                        # By a later time one knows that others have taken files away.
-                        os.utime(self._host.at(paths.DROP_IN_FOLDER), ns=before[1])
-        finally:
-            # It is closed whatever this says, and what was done is done.
-            with contextlib.suppress(OSError):
-                os.close(lock)
-
-    def _wait_for(self, lock: int, lock_file: str) -> None:
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if self._host.seconds_left <= 0:
-                    raise SshdError(Problem(f"another run holds {lock_file} for too long")) from None
-                time.sleep(0.1)
-
-    def _folder(self) -> Optional[Tuple[List[str], Tuple[int, int]]]:
-        """Return the names in the folder of drop-ins and its times, None without one."""
+    def tidied(self) -> Iterator[None]:
+        """Take away what this run leaves beside the files, and what a killed one has left."""
         folder = self._host.at(paths.DROP_IN_FOLDER)
-        if not os.path.isdir(folder):
-            return None
-        status = os.stat(folder)
-        return sorted(os.listdir(folder)), (status.st_atime_ns, status.st_mtime_ns)
+        self.before = record.identify([self.files[2].path], [folder])
+        names = self._names()
+        self.unfinished = self.tidy()
+        try:
+            yield
+        finally:
+            # Nobody reads what cannot be taken away, and the next run tries again.
+            with contextlib.suppress(OSError):
+                self.tidy()
+                if names == self._names() and not self.unfinished:
+                    record.carry_over(folder, self.before, record.identify([], [folder]), self._host)
+
+    def _names(self) -> Optional[List[str]]:
+        """Return the names in the folder of drop-ins, None without one."""
+        folder = self._host.at(paths.DROP_IN_FOLDER)
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else None
 
     def tidy(self) -> bool:
-        """Take away what was written aside, and return whether there was anything.
-
-        It was nobody's to read: the folder of drop-ins does not look changed by that to who has read it meanwhile.
-        """
-        before = self._folder()
-        found = []
+        """Take away what was staged, which nobody reads, and return whether there was anything."""
+        found = False
         for file in self.files:
             for purpose in _PURPOSES:
-                aside = file.temporary(purpose)
+                staged = file.temporary(purpose)
                 # Looked for first: what is read-only refuses to have nothing taken away.
-                if os.path.lexists(aside):
-                    os.unlink(aside)
-                    found.append(os.path.basename(aside))
-        after = self._folder() if found else None
-        if before and after and sorted(set(before[0]) - set(found)) == after[0]:
-            os.utime(self._host.at(paths.DROP_IN_FOLDER), ns=before[1])
-        return bool(found)
+                if os.path.lexists(staged):
+                    os.unlink(staged)
+                    found = True
+        return found
 
     @contextlib.contextmanager
     def staged(self, texts: Mapping[File, Optional[str]]) -> Iterator[None]:
@@ -182,9 +185,9 @@ class Transaction:
         try:
             for file, content in texts.items():
                 if content is not None:
-                    if not os.path.isdir(os.path.dirname(file.aside)):
-                        folder = os.path.dirname(file.aside)
-                        raise SshdError(Problem(f"{folder} is not there", f"mkdir {folder}"))
+                    missing = os.path.dirname(file.aside)
+                    if not os.path.isdir(missing):
+                        raise SshdError(Problem(f"{missing} is not there", f"mkdir {missing}"))
                     self.write_aside(file, "new", content)
             yield
         except BaseException:
@@ -206,6 +209,7 @@ class Transaction:
                     status = os.stat(file.path)
                     os.fchown(descriptor, status.st_uid, status.st_gid)
                     os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+                    _copy_attributes(file.path, descriptor)
                 else:
                     os.fchmod(descriptor, file.mode)
                 stream.write(content)
@@ -223,14 +227,14 @@ class Transaction:
         Both are one step: whoever looks, and whenever we are killed, finds the old text or the new one, whole. What
         somebody else has written there since it was as `before` stays: raise ChangedError.
         """
+        if file.mode is None and text(file.path) != before:
+            raise ChangedError(Problem(f"{file.path} was changed during this run", "try again"))
         old = file.temporary("old") if os.path.lexists(file.path) else None
         if old:
             # A second name for the old file needs no space on the disk, and comes back whole by a rename.
             with _named_mount(file):
                 os.link(file.path, old, follow_symlinks=False)
         try:
-            if file.mode is None and text(file.path) != before:
-                raise ChangedError(Problem(f"{file.path} was changed during this run", "try again"))
             if content is not None:
                 with _named_mount(file):
                     os.rename(file.temporary("new"), file.path)
@@ -240,8 +244,6 @@ class Transaction:
                 os.unlink(file.path)
                 self._sync_folder(file)
             yield
-        except ChangedError:
-            raise
         except BaseException:
             self._put_back(file, old, content)
             raise
@@ -270,6 +272,14 @@ class Transaction:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _copy_attributes(path: str, descriptor: int) -> None:
+    """Copy extended attributes, such as access lists; what a file system has not is left out."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(path):
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, name, os.getxattr(path, name))
 
 
 @contextlib.contextmanager

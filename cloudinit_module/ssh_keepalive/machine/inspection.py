@@ -8,7 +8,7 @@ from ..openssh import Settings
 from ..policy import PolicyError
 from . import files, match_lines, record, servers, trace, verification
 from .apply import place
-from .audit import Audit, audit, deviating, settings_for
+from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
 from .problem import Problem, SshdError, UnansweredError
 from .processes import Listener
@@ -18,6 +18,8 @@ from .state import ServerState
 from .verification import Deviation
 
 _REAPPLY = "ssh-keepalive reapply"
+# For one Match line of somebody else's
+_MOST_CONNECTIONS = 250
 
 
 class Findings:
@@ -136,20 +138,34 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
     setting = match_lines.that_set(texts, {keyword for directives in blocks for keyword, _ in directives})
     seen = match_lines.all_of(texts)
     known = {one.key for one in (*found.deviations, *found.for_root)}
-    for match in [match for match, fits in found.fitted.items() if not fits and match not in own]:
+    nested: Dict[str, bool] = {}
+    for match in [match for match in found.fitted if match not in own]:
         name = match_lines.normalized(match)
         if name in seen and name not in setting:
             continue
-        one = match_lines.connection_for(match, found.like, host)
-        reply = questions.ask(found.server, one) if one else None
-        if one is None or reply is None or not trace.matches(reply.trace).get(match):
-            message = f"what Match {match} changes is not known, since nobody is known whom it fits"
-            findings.unknowns.append(Problem(message, "look at what that Match sets"))
-            continue
-        for deviation in deviating(found, one, reply, host):
-            if deviation.key not in known:
-                known.add(deviation.key)
-                yield deviation._replace(connections=f" for Match {match}")
+        fits_somebody = False
+        connections = match_lines.connections_for(match, found.like, host)
+        for one in connections[:_MOST_CONNECTIONS]:
+            reply = questions.ask(found.server, one)
+            for other, fits in trace.matches(reply.trace).items():
+                fits_somebody = fits_somebody or (other == match and fits)
+                if other not in found.fitted:
+                    nested[other] = nested.get(other, False) or fits
+            for deviation in deviating(found, one, reply, host):
+                if deviation.key not in known:
+                    known.add(deviation.key)
+                    yield deviation._replace(connections=f" for Match {match}")
+        if not fits_somebody or len(connections) > _MOST_CONNECTIONS:
+            findings.unknowns.append(_unknown_match(match))
+    # In a file that a Match includes
+    for match in [match for match, fits in nested.items() if not fits]:
+        if match_lines.normalized(match) in setting:
+            findings.unknowns.append(_unknown_match(match))
+
+
+def _unknown_match(match: str) -> Problem:
+    message = f"what Match {match} changes is not known, since not everybody whom it may fit is known"
+    return Problem(message, "look at what that Match sets")
 
 
 def _is_own(set_by: Optional[str], text: str, host: Host) -> bool:
@@ -202,8 +218,12 @@ def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, f
     read = record.wrote_pid_file(server.listener, found.pid_file) if server.listener else None
     if server.listener and read is not None:
         findings.read[server.listener] = read
+    seen = elsewhere(found, host)
+    if seen:
+        findings.unknowns.append(seen)
+        reading = record.Reading(None)
     findings.servers.append(_server_state(server, reading))
-    if reading.is_current or found.settings is None:
+    if seen or reading.is_current or found.settings is None:
         return
     changed = ", ".join(reading.changed)
     remedy = f"{server.restart_command}, open sessions survive"
@@ -224,7 +244,11 @@ def _server_state(server: Server, reading: record.Reading) -> ServerState:
         server.main,
         unit.name if unit else None,
         listener.pid if listener else None,
-        tuple(f"{address}:{port}" for address, port in listener.addresses) if listener else (),
+        tuple(_shown(*one) for one in listener.addresses) if listener else (),
         reading.is_current,
         reading.changed,
     )
+
+
+def _shown(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

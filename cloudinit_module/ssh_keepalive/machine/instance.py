@@ -89,7 +89,7 @@ def _load(file: str) -> Dict[str, Any]:
 
     try:
         config = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, TypeError):
         # cloud-init ignores it, too.
         return {}
     return config if isinstance(config, dict) else {}

@@ -2,13 +2,14 @@
 """The Match lines in sshd's files whose blocks may set something, to be asked about; what they set is not read here."""
 
 import re
-from typing import Dict, Iterable, Optional, Set
+from typing import Dict, Iterable, List, Set
 
 from ..openssh import Connection
 from . import accounts, trace
 from .host import Host
-from .patterns import Patterns, example, example_address
+from .patterns import Patterns, example_addresses, examples
 
+_FIELDS = {"address": "address", "localaddress": "local_address", "host": "host", "localport": "local_port"}
 _LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|$)(.*)')
 
 
@@ -18,7 +19,7 @@ def that_set(texts: Iterable[str], keywords: Iterable[str]) -> Set[str]:
     found = set()
     for text in texts:
         current = None
-        for line in text.splitlines():
+        for line in text.split("\n"):
             parts = _LINE.match(line)
             if not parts:
                 continue
@@ -32,7 +33,7 @@ def that_set(texts: Iterable[str], keywords: Iterable[str]) -> Set[str]:
 
 def all_of(texts: Iterable[str]) -> Set[str]:
     """Return the criteria of all Match lines, normalized."""
-    matches = (_LINE.match(line) for text in texts for line in text.splitlines())
+    matches = (_LINE.match(line) for text in texts for line in text.split("\n"))
     return {normalized(parts.group(2)) for parts in matches if parts and parts.group(1).lower() == "match"}
 
 
@@ -41,30 +42,50 @@ def normalized(criteria: str) -> str:
     return " ".join(re.sub(r"(^|\s)#.*", "", criteria).replace('"', "").replace("=", " ").split()).lower()
 
 
-def connection_for(match: str, like: Connection, host: Host) -> Optional[Connection]:
-    """Return a connection that a Match line fits, None where nobody is found whom it could."""
-    connection = like
+def connections_for(match: str, like: Connection, host: Host) -> List[Connection]:
+    """Return connections that a Match line fits, one or two for each of its patterns; none where nobody is found."""
+    alternatives: List[List[Connection]] = []
     names: Dict[str, Patterns] = {}
     for criterion, patterns in trace.criteria(match):
         if criterion in ("user", "group"):
             names[criterion] = patterns
             continue
-        value = example_address(patterns) if criterion.endswith("address") else example(patterns)
-        if criterion == "address" and value:
-            connection = connection._replace(address=value)
-        elif criterion == "localaddress" and value:
-            connection = connection._replace(local_address=value)
-        elif criterion == "host" and value:
-            connection = connection._replace(host=value)
-        elif criterion == "localport" and value and value.isdigit():
-            connection = connection._replace(local_port=int(value))
-        else:
-            return None
-    if not names:
-        return connection
-    users, groups = names.get("user", ()), names.get("group", ())
-    found = accounts.fitting([(users, groups)], host)
-    # sshd compares names: there need be no such user, unless groups count.
-    user = None if groups else example(users)
-    account = found[0] if found and found[0] else user and accounts.Account(user, ())
-    return connection._replace(user=account.user, groups=account.groups) if account else None
+        values = example_addresses(patterns) if criterion.endswith("address") else examples(patterns)
+        if criterion == "localport":
+            values = [value for value in values if value.isdigit()]
+        if criterion not in _FIELDS or not values:
+            return []
+        changes = [(_FIELDS[criterion], int(value) if criterion == "localport" else value) for value in values]
+        alternatives.append([like._replace(**{field: value}) for field, value in changes])
+    if names:
+        people = _people(names.get("user", ()), names.get("group", ()), host)
+        alternatives.append([like._replace(user=one.user, groups=one.groups) for one in people])
+    if not all(alternatives):
+        return []
+    # Each value of each criterion once, with the first of all others
+    found = []
+    for position, ones in enumerate(alternatives):
+        for one in ones:
+            chosen = [one if number == position else others[0] for number, others in enumerate(alternatives)]
+            found.append(_merged(like, chosen))
+    return list(dict.fromkeys(found or [like]))
+
+
+def _people(users: Patterns, groups: Patterns, host: Host) -> List[accounts.Account]:
+    """Return users whom patterns fit, one for each pattern of groups if there are any."""
+    if not groups:
+        # sshd compares names: there need be no such user.
+        made_up = [accounts.Account(user, ()) for user in examples(users)]
+        found = accounts.fitting([(users, ())], host)
+        return [*filter(None, found or ()), *made_up]
+    excluded = tuple(pattern for pattern in groups if pattern.startswith("!"))
+    wanted = [(users, (pattern, *excluded)) for pattern in groups if not pattern.startswith("!")]
+    return [account for account in accounts.fitting(wanted, host) or () if account]
+
+
+def _merged(like: Connection, connections: Iterable[Connection]) -> Connection:
+    """Return a connection with all that others have and one like them has not."""
+    changes = {}
+    for one in connections:
+        changes.update({name: value for name, value in one._asdict().items() if value != getattr(like, name)})
+    return like._replace(**changes)

@@ -3,7 +3,7 @@
 
 import ipaddress
 import re
-from typing import Iterator, Optional, Sequence, Union
+from typing import Iterator, List, Optional, Sequence, Union
 
 Patterns = Sequence[str]
 
@@ -28,13 +28,20 @@ def _expression(pattern: str) -> str:
 
 def example(patterns: Patterns) -> Optional[str]:
     """Return a value that fits a list of patterns, None if none is found."""
-    candidates = (
-        one.replace("*", star).replace("?", "x")
-        for one in patterns
-        if not one.startswith("!")
-        for star in ("", "x", "1")
-    )
-    return next((one for one in candidates if one and fits(one, patterns)), None)
+    return next(iter(examples(patterns)), None)
+
+
+def examples(patterns: Patterns) -> List[str]:
+    """Return values that fit a list of patterns, up to two for each pattern."""
+    found: List[str] = []
+    for one in patterns:
+        if not one.startswith("!"):
+            candidates = [
+                one.replace("*", star).replace("?", char) for star, char in (("", "x"), ("x", "y"), ("1", "1"))
+            ]
+            fitting = [candidate for candidate in candidates if candidate and fits(candidate, patterns)]
+            found += [*fitting[:1], *fitting[-1:]]
+    return list(dict.fromkeys(found))
 
 
 def fits_address(address: str, patterns: Patterns) -> bool:
@@ -57,12 +64,17 @@ def _network(pattern: str) -> Optional[Union[ipaddress.IPv4Network, ipaddress.IP
 
 def example_address(patterns: Patterns) -> Optional[str]:
     """Return an address that fits a list of patterns and networks, None if none is found."""
-    for pattern in patterns:
-        if not pattern.startswith("!"):
-            for candidate in _addresses(pattern):
-                if fits_address(candidate, patterns):
-                    return candidate
-    return None
+    return next(iter(example_addresses(patterns)), None)
+
+
+def example_addresses(patterns: Patterns) -> List[str]:
+    """Return addresses that fit a list of patterns and networks, up to two for each."""
+    found: List[str] = []
+    for one in patterns:
+        if not one.startswith("!"):
+            fitting = [candidate for candidate in _addresses(one) if fits_address(candidate, patterns)]
+            found += [*fitting[:1], *fitting[-1:]]
+    return list(dict.fromkeys(found))
 
 
 def _addresses(pattern: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .host import Host
 
@@ -16,7 +16,7 @@ _CLOCK_BOOTTIME = 7
 # A clock that runs is corrected by less than this, and one that was set by more.
 STEP_SECONDS = 2.0
 # The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
-_LISTENER = re.compile(r"sshd: (?P<command>\S*sshd(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
+_LISTENER = re.compile(r"[^\s:]+: (?P<command>/\S+(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
 # What follows the program's path in /proc after an upgrade
 _REPLACED = " (deleted)"
 # proc_net(5)
@@ -78,7 +78,7 @@ def listeners(host: Host) -> List[Listener]:
     for process in found.values():
         is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
         # A root session's title names its user; that one may listen, for a forward.
-        if process.uid != 0 or not (is_raw or re.match(r"sshd: /\S*sshd( |$)", process.title)):
+        if process.uid != 0 or not (is_raw or _is_titled_by(process.program, process.title)):
             continue
         sockets, addresses = _listening(process.pid, host)
         if sockets:
@@ -90,6 +90,14 @@ def listeners(host: Host) -> List[Listener]:
     # One that was forked this moment is its parent's twin.
     result = [listener for listener in result if listener.parent not in pids]
     return sorted(result, key=lambda listener: (listener.began, listener.pid))
+
+
+def _is_titled_by(program: str, title: str) -> bool:
+    """Return whether a title is that of a program which takes connections, under its own name or a link's."""
+    titled = re.match(r"[^\s:]+: (/\S+)( |$)", title)
+    if titled is None:
+        return False
+    return titled.group(1).endswith("/sshd") or os.path.realpath(titled.group(1)) == program.replace(_REPLACED, "")
 
 
 def is_any(host: Host) -> bool:
@@ -105,7 +113,7 @@ def _words(title: str) -> Optional[Tuple[str, ...]]:
 def of_sshd(host: Host) -> Dict[int, Process]:
     """Return all processes of sshd that are this machine's own, not those of containers on it."""
     proc = host.at("/proc")
-    ours = _namespace("self", proc)
+    ours = _link(f"{proc}/self/ns/pid")
     found = {}
     for name in os.listdir(proc):
         if not name.isdigit():
@@ -113,31 +121,55 @@ def of_sshd(host: Host) -> Dict[int, Process]:
         # It may have ended meanwhile.
         with contextlib.suppress(OSError, ValueError, StopIteration):
             process = _process(name, proc)
-            if process and _namespace(name, proc) == ours:
+            if process and _link(f"{proc}/{name}/ns/pid") == ours:
                 found[process.pid] = process
     return found
 
 
+def seen_otherwise(pid: int, paths: Sequence[str], host: Host) -> List[str]:
+    """Return the paths under which a process finds other files than those here, or none: it may be in a chroot."""
+    proc = host.at("/proc")
+
+    def view(name: str) -> Tuple[Optional[str], ...]:
+        return tuple(_link(f"{proc}/{name}/{kind}") for kind in ("ns/mnt", "root"))
+
+    if view(str(pid)) == view("self"):
+        return []
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            here = os.stat(path)
+            try:
+                there = os.stat(f"{proc}/{pid}/root{path}")
+            except FileNotFoundError:
+                found.append(path)
+            else:
+                if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+                    found.append(path)
+    return found
+
+
+def _link(path: str) -> Optional[str]:
+    with contextlib.suppress(OSError):
+        return os.readlink(path)
+    return None
+
+
 def _process(name: str, proc: str) -> Optional[Process]:
     program = os.readlink(f"{proc}/{name}/exe")
-    if os.path.basename(program).replace(_REPLACED, "") not in ("sshd", "sshd-session", "sshd-auth"):
+    with open(f"{proc}/{name}/cmdline", encoding="utf-8", errors="surrogateescape") as stream:
+        words = tuple(stream.read().rstrip("\0").split("\0"))
+    is_sshd = os.path.basename(program).replace(_REPLACED, "") in ("sshd", "sshd-session", "sshd-auth")
+    # A copy may have any name.
+    if not is_sshd and not (len(words) == 1 and _is_titled_by(program, words[0])):
         return None
     with open(f"{proc}/{name}/stat", encoding="utf-8", errors="replace") as stream:
         # proc(5): the name of the program may hold anything, all after it are numbers.
         fields = stream.read().rpartition(")")[2].split()
-    with open(f"{proc}/{name}/cmdline", encoding="utf-8", errors="surrogateescape") as stream:
-        words = tuple(stream.read().rstrip("\0").split("\0"))
     with open(f"{proc}/{name}/status", encoding="utf-8", errors="replace") as stream:
         uid = next(int(line.split()[1]) for line in stream if line.startswith("Uid:"))
     title = " ".join(words).strip()
     return Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
-
-
-def _namespace(name: str, proc: str) -> Optional[str]:
-    try:
-        return os.readlink(f"{proc}/{name}/ns/pid")
-    except FileNotFoundError:
-        return None
 
 
 def _listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, int], ...]]:

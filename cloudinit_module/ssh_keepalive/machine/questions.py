@@ -90,7 +90,7 @@ class Questions:
             raise SshdError(Problem(f"sshd refuses its configuration: {said}"))
         if loads_keys:
             self._keys_loaded.add(place)
-        return Reply(answer.out, answer.err, about)
+        return Reply(answer.out, trace.decoded(answer.err), about)
 
     def check(self, server: Server) -> None:
         """Raise SshdError if a server that runs would not start again with its own program and options."""

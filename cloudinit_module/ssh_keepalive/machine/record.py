@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import paths
@@ -26,7 +27,10 @@ _START_SECONDS = 2.0
 
 
 class Inputs(NamedTuple):
-    """Identify what a server reads: (device, inode, ctime, size, hash) of each file, times of folders in ns."""
+    """Identify what a server reads: (device, inode, time, size, hash) of each file, times of folders.
+
+    A time is when the file or folder, a link on the way to it or a folder above it was changed or moved last, in ns.
+    """
 
     files: Dict[str, List[Any]]
     folders: Dict[str, int]
@@ -87,13 +91,13 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
             status = os.stat(file)
             with open(file, "rb") as stream:
                 content = hashlib.sha256(stream.read()).hexdigest()
-            changed = max([status.st_ctime_ns, *map(_linked, _links(file))])
+            changed = max(status.st_ctime_ns, _way_changed(file))
             found[file] = [status.st_dev, status.st_ino, changed, status.st_size, content]
     times = {}
     for folder in folders:
         for place in (folder, *(glob.glob(folder) if glob.has_magic(folder) else ())):
             with contextlib.suppress(OSError):
-                times[place] = max([_changed(place), *map(_linked, _links(place))])
+                times[place] = max(_changed(place), _way_changed(place))
     return Inputs(found, times)
 
 
@@ -101,28 +105,29 @@ def _changed(folder: str) -> int:
     """Return when names in a folder have changed; of one that is not there, those where it would be."""
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
-    status = os.stat(folder)
-    # A folder that was moved here shows it by its ctime; a run of ours sets back the mtime of its own one.
-    is_own = folder.endswith(paths.DROP_IN_FOLDER)
-    # The mtime may have been set to what is years ahead.
-    return min(status.st_mtime_ns, status.st_ctime_ns) if is_own else status.st_ctime_ns
+    return os.stat(folder).st_ctime_ns
 
 
-def _linked(link: str) -> int:
-    return os.lstat(link).st_ctime_ns
+def _way_changed(path: str) -> int:
+    """Return when something on the way to a file was changed: a symbolic link, or a folder that was moved here.
 
-
-def _links(path: str) -> List[str]:
-    """Return the symbolic links on the way to a file."""
-    found: List[str] = []
+    A new name in a folder gives it both times at once, a move gives it a ctime of its own.
+    """
+    times = [0]
+    links = 0
     here, rest = "/", path.split("/")
-    while rest and len(found) < _MOST_LINKS:
+    while rest and links < _MOST_LINKS:
         here = os.path.normpath(os.path.join(here, rest.pop(0)))
-        if os.path.islink(here):
-            found.append(here)
+        status = os.lstat(here)
+        if stat.S_ISLNK(status.st_mode):
+            links += 1
+            times.append(status.st_ctime_ns)
             rest = os.readlink(here).split("/") + rest
             here = "/" if os.path.isabs(os.readlink(here)) else os.path.dirname(here)
-    return found
+        # Nobody moves /etc.
+        elif rest and here.count("/") > 1 and status.st_ctime_ns != status.st_mtime_ns:
+            times.append(status.st_ctime_ns)
+    return max(times)
 
 
 def generation(listener: Listener) -> List[Any]:
@@ -131,8 +136,10 @@ def generation(listener: Listener) -> List[Any]:
 
 
 def key(server: Server) -> str:
-    """Return by what a server is known again."""
-    return " ".join([server.program, server.main, *(server.arguments.options if server.arguments else ())])
+    """Return by what a server is known again: all of one key are asked the same, and answer the same."""
+    if server.arguments is None:
+        return f"process {server.listener.pid}" if server.listener else server.name
+    return " ".join([server.program, server.main, *server.arguments.options])
 
 
 def load(host: Host) -> Optional[Record]:
@@ -150,15 +157,34 @@ def load(host: Host) -> Optional[Record]:
 
 def save(entries: Sequence[Entry], host: Host) -> None:
     """Note what was verified; what cannot be written is not noted."""
+    _write(Record(processes.since_boot(), processes.clock(), tuple(entries)), host)
+
+
+def carry_over(folder: str, before: Inputs, after: Inputs, host: Host) -> None:
+    """Have a record say of a folder that it has not changed since, where it only lost what a run of ours had there."""
+    old = load(host)
+    if old is None or before.folders == after.folders:
+        return
+    entries = []
+    for entry in old.entries:
+        folders = dict(entry.inputs.folders)
+        if folder in folders and folders[folder] == before.folders.get(folder):
+            folders[folder] = after.folders[folder]
+        entries.append(entry._replace(inputs=entry.inputs._replace(folders=folders)))
+    _write(old._replace(entries=tuple(entries)), host)
+
+
+def _write(noted: Record, host: Host) -> None:
     file = host.at(paths.RECORD)
-    content = {"boot": _boot(host), "at": processes.since_boot(), "clock": processes.clock(), "entries": entries}
+    staged = os.path.join(os.path.dirname(file), f".{os.path.basename(file)}.new")
+    content = {"boot": _boot(host), **noted._asdict()}
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(file + ".new")
-        descriptor = os.open(file + ".new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.unlink(staged)
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as stream:
             json.dump(content, stream)
-        os.rename(file + ".new", file)
+        os.rename(staged, file)
 
 
 def forget(host: Host) -> None:

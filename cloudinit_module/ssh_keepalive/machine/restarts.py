@@ -4,12 +4,13 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from typing import List, Sequence, Tuple
 
 from .. import paths
 from . import processes, record, service, verification
-from .audit import Audit
+from .audit import Audit, elsewhere
 from .files import Transaction
 from .host import Host
 from .problem import NotRestartedError, Problem, SshdError, UnansweredError
@@ -39,7 +40,12 @@ class Restarts:
         """Restart the servers that have not read what is in `place`, each if that is ours to do."""
         # Decided for all before the first, whose restart takes evidence along: the PID file may be another's.
         unread = [audit for audit in audits if self._is_unread(audit, is_changed, place)]
-        for server, reasons in [(audit.server, self._reasons_not_to(audit)) for audit in unread]:
+        for audit, reasons in [(audit, self._reasons_not_to(audit)) for audit in unread]:
+            server = audit.server
+            seen = elsewhere(audit, self._host)
+            if seen:
+                self.pending.append(SshdError(seen))
+                continue
             if reasons:
                 message = f"{place} is written, but {server.name} was not restarted: {'; '.join(reasons)}"
                 remedy = f"{server.restart_command} brings all of that into force"
@@ -48,6 +54,7 @@ class Restarts:
             self._questions.check(server)
             try:
                 self._restart(server, place)
+                self._look_again(audit)
             except NotRestartedError as error:
                 self.done.remove(server)
                 self.pending.append(error)
@@ -92,20 +99,25 @@ class Restarts:
             message = f"{place} is written, but {server.name} is no service's and has not read it"
             self.pending.append(SshdError(Problem(message, server.restart_command)))
 
+    def _look_again(self, audit: Audit) -> None:
+        if not audit.is_unchanged:
+            message = f"sshd's files were changed while {audit.server.name} was restarted"
+            self.pending.append(UnansweredError(Problem(message, "ssh-keepalive status tells what is in effect")))
+
     def _reasons_not_to(self, audit: Audit) -> List[str]:
+        server = audit.server
         found = []
-        if audit.server.unit and audit.server.unit.is_starting:
-            found.append(f"{audit.server.unit.name} is starting")
-        changed = self._changed_by_others(audit)
+        if server.unit and server.unit.is_starting:
+            found.append(f"{server.unit.name} is starting")
+        changed = list(self._changed_by_others(audit))
+        if server.unit and server.listener:
+            changed += service.changed_since(server.unit, server.listener, self._host)
         if changed:
-            found.append(f"{', '.join(changed)} may have changed since it read that")
-        if audit.server.is_to_start_otherwise and audit.server.unit:
-            where = ", ".join((audit.server.unit.name, *audit.server.unit.files))
+            found.append(f"{', '.join(dict.fromkeys(changed))} may have changed since it read that")
+        if server.is_to_start_otherwise and server.unit:
+            where = ", ".join((server.unit.name, *server.unit.files))
             found.append(f"{where} would start it with another command than it was started with")
-        missing = _addresses_missing(audit)
-        if missing:
-            found.append(f"it does not listen on {', '.join(missing)}, which its configuration now names")
-        return found
+        return found + _obstacles(server, self._host) + _addresses_that_differ(audit)
 
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
         """Return what a server may not have read of others' files, which are as they were before this run."""
@@ -138,22 +150,58 @@ class Restarts:
         return "in an unknown state"
 
 
-def _addresses_missing(audit: Audit) -> List[str]:
-    """Return the addresses that a server's configuration names now, and on which it does not listen."""
+def _obstacles(server: Server, host: Host) -> List[str]:
+    """Return what would keep a unit from being started, and whom its stop would end."""
+    if server.unit is None or server.listener is None:
+        return []
+    found = []
+    path = service.unmet_condition(server.unit, host)
+    if path:
+        found.append(f"{server.unit.name} would not be started again, by a condition on {path}")
+    if server.unit.kill_mode not in ("process", "none"):
+        sessions = service.others_in(server.listener, host)
+        if sessions:
+            found.append(f"that would end {sessions} processes of sessions (KillMode={server.unit.kill_mode})")
+    return found
+
+
+def _addresses_that_differ(audit: Audit) -> List[str]:
+    """Return why a server may not be able to listen where its configuration says now, or would listen elsewhere."""
     server = audit.server
     if server.listener is None or not server.listener.addresses or (server.unit and server.unit.is_activated):
         return []
     listened = {
         ("*" if address in processes.WILDCARDS else address, port) for address, port in server.listener.addresses
     }
-    found = []
+    named = {}
     for shown in verification.reported(audit.reply.values).get("listenaddress", ()):
-        address, _, port = shown.rpartition(":")
+        # What follows is a routing domain.
+        address, _, port = shown.split()[0].rpartition(":")
         bare = address.strip("[]")
         # Without IPv6 it listens on the other wildcard alone.
-        if ("*" if bare in processes.WILDCARDS else bare, int(port)) not in listened:
-            found.append(shown)
+        named[shown] = (("*" if bare in processes.WILDCARDS else bare, int(port)) in listened, _is_here(bare))
+    new = [shown for shown, (is_listened, is_here) in named.items() if is_here and not is_listened]
+    gone = [shown for shown, (is_listened, is_here) in named.items() if is_listened and not is_here]
+    if named and not any(all(found) for found in named.values()):
+        # With nothing to listen on it would die.
+        new = [shown for shown, (is_listened, _) in named.items() if not is_listened]
+    found = []
+    if new:
+        found.append(f"it does not listen on {', '.join(new)}, which its configuration now names")
+    if gone:
+        found.append(f"{', '.join(gone)}, which its configuration names, is no address of this machine now")
     return found
+
+
+def _is_here(address: str) -> bool:
+    """Return whether a program may listen on an address of this machine."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as bound:
+            bound.bind(socket.getaddrinfo(address, 0, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
+    except OSError:
+        return False
+    return True
 
 
 def _signal(server: Server, host: Host) -> None:

@@ -132,6 +132,11 @@ def primary(found: List[Server], host: Host) -> Server:
     return next((server for server in own if server.listener), own[0] if own else found[0])
 
 
+def none(host: Host) -> Server:
+    """Return a server that is not there, by the main file of the packaged one."""
+    return Server("", main_file(host), None)
+
+
 def main_file(host: Host) -> str:
     """Return the main file of the packaged sshd."""
     etc_main, vendor_main = host.at(paths.MAIN), host.at(paths.VENDOR_MAIN)

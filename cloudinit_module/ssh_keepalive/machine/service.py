@@ -3,20 +3,21 @@
 
 import calendar
 import contextlib
+import glob
 import os
 import re
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import processes
-from .arguments import expanded, variables
+from .arguments import environment, expanded, parse, variables
 from .command import Answer
 from .host import Host
 from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers,NRestarts"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode"
 )
 
 
@@ -24,9 +25,9 @@ class Unit(NamedTuple):
     """Hold what systemd says of a unit, and the command that it starts (None: no sshd that is known).
 
     `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
-    connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `started` is the
-    time of the start by the clock as it was then, in seconds since the epoch, and
-    `retries` how often systemd has started it again by itself.
+    connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `files` are those
+    that its variables are from, `definition` those that it is defined in. `started` is the time of the start by the
+    clock as it was then, in seconds since the epoch, and `retries` how often systemd has started it again by itself.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Unit(NamedTuple):
     program: Optional[str] = None
     words: Tuple[str, ...] = ()
     files: Tuple[str, ...] = ()
+    definition: Tuple[str, ...] = ()
+    kill_mode: str = "process"
     is_template: bool = False
     started: Optional[float] = None
     is_activated: bool = False
@@ -45,8 +48,9 @@ class Unit(NamedTuple):
 
     @property
     def starts_sshd(self) -> bool:
-        """Return whether its command is an sshd, and not something that starts one."""
-        return os.path.basename(self.program or "") == "sshd"
+        """Return whether its command is an sshd or a link to one, and not something that starts one."""
+        program = self.program or ""
+        return "sshd" in (os.path.basename(program), os.path.basename(os.path.realpath(program)))
 
     @property
     def is_starting(self) -> bool:
@@ -73,30 +77,70 @@ def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
     names = [f"{name}.service" for name in host.services]
     templates = [f"{name}@x.service" for name in ("ssh", "sshd")]
-    found = _show(host, *names, *templates, "*ssh*.service", "*ssh*.socket")
-    is_for_each = any(
-        block.get("Accept") == "yes" and re.match("sshd?[.]socket$", block["Id"]) and block["ActiveState"] == "active"
-        for block in found
-    )
+    found = _show(host, *names, *templates, "*ssh*.service", "*.socket")
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
     triggered = {name for block in sockets for name in block.get("Triggers", "").split()}
+    # One that accepts by itself starts a service of its own name for each connection.
+    for_each = [re.sub("[.]socket$", "@x.service", block["Id"]) for block in sockets if block.get("Accept") == "yes"]
+    others = [name for name in for_each if name not in templates]
+    found += _show(host, *others) if others else []
     result: Dict[str, Unit] = {}
     for block in found:
         unit = _unit(block, host)
-        if unit is None or (unit.is_template and not is_for_each):
+        if unit is None or (unit.is_template and block["Id"] not in for_each):
+            continue
+        if not unit.is_template and parse(unit.words).serves_one:
+            # Of one connection
             continue
         unit = unit._replace(is_activated=unit.name in triggered)
-        if os.path.basename(unit.program or "") == "sshd" or unit.name in names:
+        if unit.starts_sshd or unit.name in names:
             result.setdefault(unit.name, unit)
     return list(result.values())
 
 
+def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[str]:
+    """Return the files of a unit that have changed since its process was started, or may have."""
+    began = processes.on_the_clock(listener.began)
+    if unit.started is not None:
+        # By the clock as it was then, too
+        began = min(began, unit.started)
+    found = []
+    for file in filter(None, (*unit.definition, *unit.files)):
+        with contextlib.suppress(OSError):
+            if os.stat(host.at(file)).st_ctime >= began:
+                found.append(file)
+    return found
+
+
+def unmet_condition(unit: Unit, host: Host) -> Optional[str]:
+    """Return a path that keeps a unit from being started by being there or not; systemd.unit(5), ConditionPathExists=.
+
+    systemd does not tell: `systemctl show -p Conditions` says "[unprintable]" (247, 252, 258).
+    """
+    for file in filter(None, unit.definition):
+        with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="replace") as stream:
+            for is_not, path in re.findall(r"^(?:Condition|Assert)PathExists=(!?)(/\S+)", stream.read(), re.MULTILINE):
+                if os.path.exists(host.at(path)) == bool(is_not):
+                    return str(path)
+    return None
+
+
+def others_in(listener: processes.Listener, host: Host) -> int:
+    """Return how many other processes are in the control group of a listener: sessions, which its end may end too."""
+    mine = _cgroup(listener.pid, host)
+    pids = [int(name) for name in os.listdir(host.at("/proc")) if name.isdigit()]
+    return sum(_cgroup(pid, host) == mine for pid in pids if pid != listener.pid) if mine else 0
+
+
+def _cgroup(pid: int, host: Host) -> str:
+    with contextlib.suppress(OSError), open(host.at(f"/proc/{pid}/cgroup"), encoding="utf-8") as stream:
+        return stream.read()
+    return ""
+
+
 def unit_of(listener: processes.Listener, host: Host) -> Optional[Unit]:
     """Return the unit whose main process a listener is, None without one."""
-    cgroup = ""
-    with contextlib.suppress(OSError), open(host.at(f"/proc/{listener.pid}/cgroup"), encoding="utf-8") as stream:
-        cgroup = stream.read()
-    names = sorted(set(re.findall(r"/([^/\n]+\.service)$", cgroup, re.MULTILINE)))
+    names = sorted(set(re.findall(r"/([^/\n]+\.service)$", _cgroup(listener.pid, host), re.MULTILINE)))
     found = [_unit(block, host) for block in _show(host, *names)] if names else []
     return next((unit for unit in found if unit and unit.pid == listener.pid), None)
 
@@ -126,10 +170,10 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         return None
     program: Optional[str] = None
     words: List[str] = []
-    environment, files = _environment(block, host)
+    settings, files = _environment(block, host)
     # The last command is the one that stays.
     for path, argv in re.findall(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=", block.get("ExecStart", "")):
-        program, words = path, expanded(argv.split()[1:], environment)
+        program, words = path, expanded(argv.split()[1:], settings)
     return Unit(
         name,
         state,
@@ -140,7 +184,9 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         program,
         tuple(words),
         files,
-        "@" in name,
+        (block.get("FragmentPath", ""), *block.get("DropInPaths", "").split()),
+        block.get("KillMode", ""),
+        name.endswith("@.service"),
         _time(block.get("ExecMainStartTimestamp", "")),
         retries=int(block.get("NRestarts") or 0),
     )
@@ -156,8 +202,13 @@ def _time(text: str) -> Optional[float]:
 
 def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tuple[str, ...]]:
     """Return the variables that a unit's command gets, and the files that they are from."""
-    found = variables("\n".join(block.get("Environment", "").split()))
-    files = re.findall(r"^(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", ""), re.MULTILINE)
+    found = environment(block.get("Environment", ""))
+    shown = re.findall(r"^(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", ""), re.MULTILINE)
+    files: List[str] = []
+    for file in shown:
+        # It may be a pattern.
+        matching = sorted(glob.glob(host.at(file))) if glob.has_magic(file) else [host.at(file)]
+        files += [one[len(host.at("")) :] for one in matching]
     for file in files:
         found.update(variables_in(file, host))
     return found, tuple(files)
@@ -165,6 +216,9 @@ def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tup
 
 def variables_in(file: str, host: Host) -> Dict[str, str]:
     """Return what a file of assignments sets, nothing where it cannot be read."""
+    # A pipe is not waited for.
+    if not os.path.isfile(host.at(file)):
+        return {}
     with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="surrogateescape") as stream:
         return variables(stream.read())
     return {}

@@ -54,6 +54,11 @@ def note(host: Host) -> None:
 
     Raise PolicyError or SshdError if that cannot be found out.
     """
+    with files.exclusive(host):
+        _note(host)
+
+
+def _note(host: Host) -> None:
     text = files.text(place(host))
     policy_in_force = sshd_config.read_policy(text) if text else None
     if policy_in_force is None:

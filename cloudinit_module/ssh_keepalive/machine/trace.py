@@ -19,6 +19,16 @@ class Include(NamedTuple):
     line: int
 
 
+def decoded(err: str) -> str:
+    """Return a trace with what is no ASCII as it is in the files: sshd prints octal numbers (log.c, LOG_STDERR_VIS)."""
+    found = re.sub(
+        rb"\\\\|\\[2-3][0-7]{2}",
+        lambda octal: b"\\" if octal.group() == b"\\\\" else bytes([int(octal.group()[1:], 8)]),
+        err.encode("utf-8", "surrogateescape"),
+    )
+    return found.decode("utf-8", "surrogateescape")
+
+
 def files(trace: str) -> Tuple[str, ...]:
     """Return the files that sshd has read, in their order, each once."""
     found = re.findall(r"^debug2: load_server_config: filename (.+?)\r?$", trace, re.MULTILINE)
@@ -48,12 +58,14 @@ def size(trace: str) -> int:
 def matches(trace: str) -> Dict[str, bool]:
     """Return the criteria of each Match line, and whether they fit the connection that was asked about.
 
-    The answer of one that stands in two places is that it fits if it does in one.
+    The answer of one that stands in two places is that it fits if it does in one. sshd cuts a line that is too long
+    (1,024 bytes, log.c): the criteria are then cut, too.
     """
     found: Dict[str, bool] = {}
     current = None
-    for line in trace.splitlines():
+    for line in trace.split("\n"):
         checked = re.match(r"debug3: checking match for '(.*)' user ", line)
+        checked = checked or re.match(r"debug3: checking match for '(.*)", line)
         if checked:
             current = checked.group(1).strip()
             found.setdefault(current, False)
@@ -69,22 +81,30 @@ def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
     return [(words[i].lower(), tuple(words[i + 1].split(","))) for i in range(0, len(words) - 1, 2)]
 
 
-def winner(keyword: str, trace: str, main: str) -> Optional[str]:
-    """Return the `file:line` whose value for a keyword is in force, None if no line sets it."""
+class Line(NamedTuple):
+    """Name the place of a line, FILE:LINE, and the value that it sets."""
+
+    place: str
+    value: str
+
+
+def winner(keyword: str, trace: str, main: str) -> Optional[Line]:
+    """Return the line whose value for a keyword is in effect, None if no line sets it."""
     in_globals, _, in_matches = trace.partition(_REPROCESS)
     for lines in (in_matches, in_globals):
-        for line in lines.splitlines():
-            place, setting, rest = line.partition(" setting ")
-            if setting and rest.split(" ")[0].lower() == keyword.lower():
-                return place.partition(": ")[2].replace("reprocess config:", main + ":")
+        for line in lines.split("\n"):
+            place, setting, rest = line.rstrip("\r").partition(" setting ")
+            name, _, value = rest.partition(" ")
+            if setting and name.lower() == keyword.lower():
+                return Line(place.partition(": ")[2].replace("reprocess config:", main + ":"), value.strip())
     return None
 
 
 def is_read(file: str, trace: str) -> bool:
     """Return whether a line of a file sets something."""
-    return any(re.search(rf": {re.escape(file)}:[0-9]+ setting ", line) for line in trace.splitlines())
+    return any(re.search(rf": {re.escape(file)}:[0-9]+ setting ", line) for line in trace.split("\n"))
 
 
 def complaint(trace: str) -> str:
     """Return what a failed sshd said, without the trace before it."""
-    return "\n".join(line for line in trace.splitlines() if not re.match("debug[1-3]: ", line))
+    return "\n".join(line for line in trace.split("\n") if not re.match("debug[1-3]: ", line))

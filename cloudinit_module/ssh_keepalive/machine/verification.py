@@ -68,7 +68,7 @@ class Deviation(NamedTuple):
 def reported(values: str) -> Dict[str, List[str]]:
     """Return what `sshd -T` says by keyword in lower case: it prints CamelCase from 10.4 on."""
     found: Dict[str, List[str]] = {}
-    for line in values.splitlines():
+    for line in values.split("\n"):
         keyword, _, value = line.strip().partition(" ")
         found.setdefault(keyword.lower(), []).append(value)
     return found
@@ -103,11 +103,15 @@ def deviations(
         if keyword.lower() in options:
             place: Optional[str] = f"-o {keyword}={options[keyword.lower()]}"
         else:
-            place = trace.winner(keyword, reply.trace, main)
+            line = trace.winner(keyword, reply.trace, main)
+            place = line and line.place
+            if line and line.value == mismatch.expected:
+                # Only an option overrides the line that wins: one that a wrapper adds to what it was asked with, say.
+                place = f"-o {keyword}={mismatch.reported}"
             if keyword == "ChannelTimeout" and not openssh.has(settings.version, "channel-timeout-in-match"):
                 # In a Match of somebody's it is printed and does nothing.
                 effective = trace.winner(keyword, trace.globals_pass(reply.trace), main)
-                if effective != place and effective and effective.rpartition(":")[0] in ours:
+                if effective != line and effective and effective.place.rpartition(":")[0] in ours:
                     continue
         found.append(Deviation(*mismatch, about, place, matches))
     return found

@@ -14,7 +14,7 @@ from images import (
     PACKAGES,
     SCHEMA,
     UNIT,
-    UNIT_LINK,
+    UNIT_LINKS,
     make,
     modules,
     refused,
@@ -208,9 +208,9 @@ def test_systemd_gets_the_unit_that_notes_and_loses_it_again(folder, root, units
     before = tree(folder)
     register(root)
     once = tree(folder)
-    assert set(once) - set(before) == {LIST, UNIT, UNIT_LINK, os.path.dirname(UNIT_LINK)}
+    assert set(once) - set(before) == {LIST, UNIT, *UNIT_LINKS, *map(os.path.dirname, UNIT_LINKS)}
     assert (folder / UNIT).read_text() == note_unit.render()
-    assert once[UNIT_LINK][1] == "../ssh-keepalive-note.service"
+    assert {once[link][1] for link in UNIT_LINKS} == {"../ssh-keepalive-note.service"}
     register(root)
     assert tree(folder) == once
     unregister(root)
@@ -229,21 +229,21 @@ def test_the_unit_is_in_the_first_folder_that_systemd_has(folder, root, folders)
     assert tree(folder) == before
 
 
-def test_others_wants_of_cloud_init_stay(folder, root, units):
-    make(folder, {**MODULE, os.path.dirname(UNIT_LINK) + "/other.service": ""})
+def test_what_others_want_stays(folder, root, units):
+    make(folder, {**MODULE, **{os.path.dirname(link) + "/other.service": "" for link in UNIT_LINKS}})
     before = tree(folder)
     register(root)
-    assert set(tree(folder)) - set(before) == {LIST, UNIT, UNIT_LINK}
+    assert set(tree(folder)) - set(before) == {LIST, UNIT, *UNIT_LINKS}
     unregister(root)
     assert tree(folder) == before
 
 
 def test_a_link_that_leads_elsewhere_is_made_anew(folder, root, units):
     make(folder, MODULE)
-    (folder / UNIT_LINK).parent.mkdir()
-    (folder / UNIT_LINK).symlink_to("/dev/null")
+    (folder / UNIT_LINKS[0]).parent.mkdir()
+    (folder / UNIT_LINKS[0]).symlink_to("/dev/null")
     register(root)
-    assert os.readlink(str(folder / UNIT_LINK)) == "../ssh-keepalive-note.service"
+    assert os.readlink(str(folder / UNIT_LINKS[0])) == "../ssh-keepalive-note.service"
 
 
 def test_an_image_without_systemd_gets_no_unit(folder, root):
@@ -254,10 +254,10 @@ def test_an_image_without_systemd_gets_no_unit(folder, root):
 def test_status_names_a_unit_that_is_gone(folder, root, units):
     install(root)
     assert status(root) == []
-    (folder / UNIT_LINK).unlink()
-    assert status(root) == ["/" + UNIT_LINK]
+    (folder / UNIT_LINKS[1]).unlink()
+    assert status(root) == ["/" + UNIT_LINKS[1]]
     (folder / UNIT).unlink()
-    assert status(root) == ["/" + UNIT_LINK, "/" + UNIT]
+    assert status(root) == sorted("/" + name for name in (UNIT, *UNIT_LINKS))
     register(root)
     assert status(root) == []
 
