@@ -173,7 +173,7 @@ class _Run:
             self._put_in_force(texts, main, way == _IN_MAIN)
         is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
         file = self._server.main if is_main else self._drop_in.path
-        notes = (*self._notes, *self._restarts.notes, *self._failed())
+        notes = (*self._notes, *self._failed())
         runs = any(server.listener for server in self._servers)
         return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
 
@@ -234,6 +234,7 @@ class _Run:
                 place = self._server.main if in_main else self._drop_in.path
                 self._verify(in_main, place)
                 self._restarts.bring_into_force(self._audits, is_changed, place)
+                self._audits = [one for one in self._audits if one.server not in self._restarts.doubtful]
         except BaseException as error:
             if not self._restarts.done:
                 raise

@@ -8,17 +8,33 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 _WITH_VALUE = "CEbcfghkopu"
 # What says how a server reads and serves, and is handed on to one that is asked; the rest says what it does.
 _HANDED_ON = "46chop"
+_TELLING = (
+    "clientalive|tcpkeepalive|channeltimeout|unusedconnection|port|listenaddress|addressfamily|pidfile|include|match"
+)
 
 
 class Arguments(NamedTuple):
     """Hold what a command line says: the main file (None: the program's own), and options for one that is asked.
 
-    `serves_one` says that it serves the connection that it was started for, and takes no others (-i).
+    `serves_one` says that it serves the connection that it was started for, and takes no others (-i), `stays` that it
+    stays in the foreground (-D, -d).
     """
 
     main: Optional[str] = None
     options: Tuple[str, ...] = ()
     serves_one: bool = False
+    stays: bool = False
+
+    @property
+    def telling(self) -> Tuple[str, ...]:
+        """Return the options without those for keywords that say nothing of a policy, where sshd listens or its PID."""
+        pairs = list(zip(self.options, (*self.options[1:], "")))
+        quiet = {
+            number
+            for number, (flag, value) in enumerate(pairs)
+            if flag == "-o" and not re.match(_TELLING, value.strip(), re.IGNORECASE)
+        }
+        return tuple(word for number, word in enumerate(self.options) if not {number, number - 1} & quiet)
 
     def settings(self) -> Dict[str, str]:
         """Return what `-o` sets, by keyword in lower case: it comes before all files, and the first one wins."""
@@ -38,7 +54,7 @@ def parse(words: Sequence[str]) -> Arguments:
     """
     main: Optional[str] = None
     options: List[str] = []
-    serves_one = False
+    flags = ""
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -50,7 +66,7 @@ def parse(words: Sequence[str]) -> Arguments:
             if letter not in _WITH_VALUE:
                 if letter in _HANDED_ON:
                     options.append("-" + letter)
-                serves_one = serves_one or letter == "i"
+                flags += letter
                 continue
             value = word[position:] or (rest.pop(0) if rest else "")
             if letter == "f":
@@ -58,7 +74,7 @@ def parse(words: Sequence[str]) -> Arguments:
             elif letter in _HANDED_ON:
                 options += ["-" + letter, value]
             break
-    return Arguments(main, tuple(options), serves_one)
+    return Arguments(main, tuple(options), "i" in flags, bool(set("Dd") & set(flags)))
 
 
 def expanded(words: Sequence[str], environment: Dict[str, str]) -> List[str]:

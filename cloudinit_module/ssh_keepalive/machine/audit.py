@@ -43,6 +43,11 @@ class Audit(NamedTuple):
         return next(iter(verification.reported(self.reply.values).get("pidfile", ())), "none")
 
     @property
+    def is_untouched(self) -> bool:
+        """Return whether nothing at all has changed since the server was asked."""
+        return not self.inputs.differs_from(_inputs(self.reply))
+
+    @property
     def is_unchanged(self) -> bool:
         """Return whether what the server reads is as it was when it was asked, whatever has come and gone beside it."""
         return self.inputs.files == _inputs(self.reply).files and self.included == _included(self.reply)
@@ -93,8 +98,15 @@ def audit(
     """
     like = NOBODY
     reply = questions.ask(server, like, candidate)
+    values = verification.reported(reply.values)
+    if server.unit and server.unit.addresses:
+        # The socket's are meant, whatever sshd's files say.
+        shown = [
+            f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in server.unit.addresses
+        ]
+        values["listenaddress"] = shown
     if settings and not candidate:
-        like = connections.nobody(verification.reported(reply.values))
+        like = connections.nobody(values)
         if like != NOBODY:
             reply = questions.ask(server, like)
     main = next(iter(trace.files(reply.trace)), candidate or server.main)
@@ -103,9 +115,9 @@ def audit(
     if settings is None:
         return found
     deviations = list(deviating(found, like, reply, host))
-    for one in connections.elsewhere(verification.reported(reply.values), like, fitted):
+    for one in connections.elsewhere(values, like, fitted):
         deviations += deviating(found, one, questions.ask(server, one, candidate), host)
-    unasked = ("no match entry is verified, since a name service here does not answer",) if settings.blocks else ()
+    unasked = ("no Match is verified, since a name service here does not answer",)
     if not reply.about:
         return found._replace(deviations=tuple(deviations), notes=unasked)
     for_root: Tuple[Deviation, ...] = ()

@@ -12,7 +12,6 @@ from ..openssh import NOBODY, Connection, Settings
 from .host import Host
 from .processes import WILDCARDS
 
-
 # Asked about beside the first
 _MOST_ADDRESSES = 3
 # Entries that are asked about where sshd is about to be, or not to be, restarted

@@ -58,6 +58,10 @@ class Script(NamedTuple):
         return True
 
 
+# Debian's init script starts nothing where this is.
+FORBIDS = "/etc/ssh/sshd_not_to_be_run"
+
+
 def script(host: Host) -> Optional[Script]:
     """Return the service that runs sshd off systemd, None if none does."""
     manager = next((name for name in ("rc-service", "service") if host.program(name)), None)

@@ -2,7 +2,7 @@
 """The Match lines in sshd's files whose blocks may set something, to be asked about; what they set is not read here."""
 
 import re
-from typing import Dict, Iterable, List, Set
+from typing import Any, Dict, Iterable, List, Set
 
 from ..openssh import Connection
 from . import accounts, trace
@@ -55,8 +55,8 @@ def connections_for(match: str, like: Connection, host: Host) -> List[Connection
             values = [value for value in values if value.isdigit()]
         if criterion not in _FIELDS or not values:
             return []
-        changes = [(_FIELDS[criterion], int(value) if criterion == "localport" else value) for value in values]
-        alternatives.append([like._replace(**{field: value}) for field, value in changes])
+        typed: List[Any] = [int(value) if criterion == "localport" else value for value in values]
+        alternatives.append([like._replace(**{_FIELDS[criterion]: value}) for value in typed])
     if names:
         people = _people(names.get("user", ()), names.get("group", ()), host)
         alternatives.append([like._replace(user=one.user, groups=one.groups) for one in people])
@@ -85,7 +85,7 @@ def _people(users: Patterns, groups: Patterns, host: Host) -> List[accounts.Acco
 
 def _merged(like: Connection, connections: Iterable[Connection]) -> Connection:
     """Return a connection with all that others have and one like them has not."""
-    changes = {}
+    changes: Dict[str, Any] = {}
     for one in connections:
         changes.update({name: value for name, value in one._asdict().items() if value != getattr(like, name)})
     return like._replace(**changes)

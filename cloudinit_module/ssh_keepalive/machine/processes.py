@@ -78,9 +78,11 @@ def listeners(host: Host) -> List[Listener]:
     for process in found.values():
         is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
         # A root session's title names its user; that one may listen, for a forward.
-        if process.uid != 0 or not (is_raw or _is_titled_by(process.program, process.title)):
+        titled = _titled(process.title)
+        is_its_own = titled and (titled.endswith("/sshd") or _is_program(titled, process.program))
+        if process.uid != 0 or not (is_raw or is_its_own):
             continue
-        sockets, addresses = _listening(process.pid, host)
+        sockets, addresses = listening(process.pid, host)
         if sockets:
             words = process.words[1:] if is_raw else _words(process.title)
             program = None if process.program.endswith(_REPLACED) else process.program
@@ -92,12 +94,14 @@ def listeners(host: Host) -> List[Listener]:
     return sorted(result, key=lambda listener: (listener.began, listener.pid))
 
 
-def _is_titled_by(program: str, title: str) -> bool:
-    """Return whether a title is that of a program which takes connections, under its own name or a link's."""
+def _titled(title: str) -> Optional[str]:
+    """Return the path in a title as sshd gives itself, which may be a link's, None for another title."""
     titled = re.match(r"[^\s:]+: (/\S+)( |$)", title)
-    if titled is None:
-        return False
-    return titled.group(1).endswith("/sshd") or os.path.realpath(titled.group(1)) == program.replace(_REPLACED, "")
+    return titled.group(1) if titled else None
+
+
+def _is_program(path: str, program: str) -> bool:
+    return os.path.realpath(path) == program.replace(_REPLACED, "")
 
 
 def is_any(host: Host) -> bool:
@@ -149,6 +153,11 @@ def seen_otherwise(pid: int, paths: Sequence[str], host: Host) -> List[str]:
     return found
 
 
+def folder(pid: int, host: Host) -> Optional[str]:
+    """Return the working folder of a process, None where that cannot be read."""
+    return _link(host.at(f"/proc/{pid}/cwd"))
+
+
 def _link(path: str) -> Optional[str]:
     with contextlib.suppress(OSError):
         return os.readlink(path)
@@ -161,7 +170,8 @@ def _process(name: str, proc: str) -> Optional[Process]:
         words = tuple(stream.read().rstrip("\0").split("\0"))
     is_sshd = os.path.basename(program).replace(_REPLACED, "") in ("sshd", "sshd-session", "sshd-auth")
     # A copy may have any name.
-    if not is_sshd and not (len(words) == 1 and _is_titled_by(program, words[0])):
+    titled = _titled(words[0])
+    if not is_sshd and not (titled and _is_program(titled, program)):
         return None
     with open(f"{proc}/{name}/stat", encoding="utf-8", errors="replace") as stream:
         # proc(5): the name of the program may hold anything, all after it are numbers.
@@ -172,7 +182,14 @@ def _process(name: str, proc: str) -> Optional[Process]:
     return Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
 
 
-def _listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, int], ...]]:
+def is_handed_sockets(pid: int, host: Host) -> bool:
+    """Return whether a process was started with the sockets that it listens on; sd_listen_fds(3)."""
+    with contextlib.suppress(OSError), open(host.at(f"/proc/{pid}/environ"), "rb") as stream:
+        return any(one.startswith(b"LISTEN_FDS=") for one in stream.read().split(b"\0"))
+    return False
+
+
+def listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, int], ...]]:
     """Return the inodes of the sockets that a process listens on, and the addresses of those of TCP."""
     inodes, addresses = set(), set()
     for fields in sockets_of(pid, host):

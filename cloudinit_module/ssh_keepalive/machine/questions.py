@@ -63,9 +63,8 @@ class Questions:
             message = f"the command line of {server.name} is cut off in /proc"
             raise UnansweredError(Problem(message, server.restart_command + ", from a unit of systemd's"))
         options = [*server.arguments.options, "-ddd"]
-        file = main or server.arguments.main
-        if file:
-            options += ["-f", file]
+        if main or server.arguments.main:
+            options += ["-f", main or server.main]
         who = ["-C", str(connection)]
         # -G wants neither host keys nor /run/sshd, and takes half the time of -T alone, which loads the keys: those are
         # looked at once, with what is in place.
@@ -95,7 +94,7 @@ class Questions:
     def check(self, server: Server) -> None:
         """Raise SshdError if a server that runs would not start again with its own program and options."""
         arguments = server.arguments
-        options = [*arguments.options, *(["-f", arguments.main] if arguments.main else [])] if arguments else []
+        options = [*arguments.options, *(["-f", server.main] if arguments.main else [])] if arguments else []
         self._make_run_folder()
         # Without a host key for asking: its own are what it would start with.
         answer = self._host.run(server.program, "-t", *options)

@@ -118,6 +118,8 @@ def _way_changed(path: str) -> int:
     here, rest = "/", path.split("/")
     while rest and links < _MOST_LINKS:
         here = os.path.normpath(os.path.join(here, rest.pop(0)))
+        if not os.path.lexists(here):
+            break
         status = os.lstat(here)
         if stat.S_ISLNK(status.st_mode):
             links += 1
@@ -139,7 +141,7 @@ def key(server: Server) -> str:
     """Return by what a server is known again: all of one key are asked the same, and answer the same."""
     if server.arguments is None:
         return f"process {server.listener.pid}" if server.listener else server.name
-    return " ".join([server.program, server.main, *server.arguments.options])
+    return " ".join([server.program, server.main, *server.arguments.telling])
 
 
 def load(host: Host) -> Optional[Record]:

@@ -14,6 +14,7 @@ from .audit import Audit, elsewhere
 from .files import Transaction
 from .host import Host
 from .problem import NotRestartedError, Problem, SshdError, UnansweredError
+from .processes import Listener
 from .questions import Questions
 from .servers import Server
 
@@ -23,7 +24,7 @@ _SIGNAL_SECONDS = 5.0
 class Restarts:
     """Have servers read what a transaction has replaced, and have them read the old text if that fails.
 
-    `pending` is what keeps a text that is right, and stays, from being in force; `notes` what is not known.
+    `pending` is what keeps a text that is right, and stays, from being in effect, or from being known to be.
     """
 
     def __init__(self, transaction: Transaction, questions: Questions, host: Host) -> None:
@@ -33,8 +34,9 @@ class Restarts:
         self._noted = record.load(host)
         self._drop_in = host.at(paths.DROP_IN)
         self.done: List[Server] = []
+        # Those that may have read what others have written just then
+        self.doubtful: List[Server] = []
         self.pending: List[SshdError] = []
-        self.notes: List[str] = []
 
     def bring_into_force(self, audits: Sequence[Audit], is_changed: bool, place: str) -> None:
         """Restart the servers that have not read what is in `place`, each if that is ours to do."""
@@ -75,11 +77,7 @@ class Restarts:
             return True
         if not reading.is_noted:
             message = f"whether {server.name} has read {', '.join(reading.changed)} as it is now is not known"
-            problem = Problem(message, f"{server.restart_command} settles it")
-            if self._host.attended:
-                self.pending.append(UnansweredError(problem))
-            else:
-                self.notes.append(str(problem))
+            self.pending.append(UnansweredError(Problem(message, f"{server.restart_command} settles it")))
         elif place in reading.changed:
             message = f"{server.name} has not read {place} since it changed"
             self.pending.append(SshdError(Problem(message, f"{server.restart_command}, open sessions survive")))
@@ -92,15 +90,20 @@ class Restarts:
         elif server.script:
             self.done.append(server)
             server.script.restart(self._host)
-        elif self._host.attended and server.listener and server.listener.pid != 1:
+        elif self._host.attended and server.listener and self._may_be_signalled(server.listener):
             self.done.append(server)
             _signal(server, self._host)
         else:
             message = f"{place} is written, but {server.name} is no service's and has not read it"
             self.pending.append(SshdError(Problem(message, server.restart_command)))
 
+    def _may_be_signalled(self, listener: Listener) -> bool:
+        """Return whether a process reads its files anew at a signal; with sockets that it was handed it ends."""
+        return listener.pid != 1 and not processes.is_handed_sockets(listener.pid, self._host)
+
     def _look_again(self, audit: Audit) -> None:
-        if not audit.is_unchanged:
+        if not audit.is_untouched:
+            self.doubtful.append(audit.server)
             message = f"sshd's files were changed while {audit.server.name} was restarted"
             self.pending.append(UnansweredError(Problem(message, "ssh-keepalive status tells what is in effect")))
 
@@ -114,8 +117,8 @@ class Restarts:
             changed += service.changed_since(server.unit, server.listener, self._host)
         if changed:
             found.append(f"{', '.join(dict.fromkeys(changed))} may have changed since it read that")
-        if server.is_to_start_otherwise and server.unit:
-            where = ", ".join((server.unit.name, *server.unit.files))
+        if server.is_to_start_otherwise:
+            where = ", ".join((server.service, *(server.unit.files if server.unit else ())))
             found.append(f"{where} would start it with another command than it was started with")
         return found + _obstacles(server, self._host) + _addresses_that_differ(audit)
 
@@ -152,6 +155,10 @@ class Restarts:
 
 def _obstacles(server: Server, host: Host) -> List[str]:
     """Return what would keep a unit from being started, and whom its stop would end."""
+    if server.script:
+        from .init_scripts import FORBIDS
+
+        return [f"it would not be started again, by {FORBIDS}"] if os.path.exists(host.at(FORBIDS)) else []
     if server.unit is None or server.listener is None:
         return []
     found = []

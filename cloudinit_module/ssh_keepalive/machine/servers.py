@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The sshd servers of this machine: those that take connections, and those that will."""
 
-import contextlib
 import os
-from typing import TYPE_CHECKING, List, NamedTuple, Optional
+import shlex
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from .. import paths
 from . import processes, service
@@ -20,7 +20,7 @@ class Server(NamedTuple):
     """Name an sshd: its program and main file, and what starts it and which process it is, if any does and is.
 
     `arguments` are None where the process does not tell them, and its unit neither. Since `steady_since`, in ticks
-    since the boot, the clock was not set.
+    since the boot, the clock was not set. `script_words` are what the script would start it with.
     """
 
     program: str
@@ -30,6 +30,7 @@ class Server(NamedTuple):
     script: "Optional[Script]" = None
     listener: Optional[Listener] = None
     steady_since: Optional[int] = None
+    script_words: Tuple[str, ...] = ()
 
     @property
     def service(self) -> str:
@@ -49,13 +50,15 @@ class Server(NamedTuple):
     def is_to_start_otherwise(self) -> bool:
         """Return whether its unit would start it with another program or other words than its process has.
 
-        Of a unit that starts a wrapper of sshd's that is not known.
+        Of a unit that starts a wrapper of sshd's that is not known. Off systemd its init script is meant.
         """
         unit, listener = self.unit, self.listener
+        if self.script and listener and listener.words is not None:
+            return " ".join(self.script_words) != " ".join(listener.words)
         if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
-        if len(programs) > 1 and _is_script(str(unit.program)):
+        if len(programs) > 1 and service.is_script(str(unit.program)):
             return False
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
@@ -63,7 +66,7 @@ class Server(NamedTuple):
     def restart_command(self) -> str:
         """Return the command that has it read its files anew."""
         if self.unit:
-            return f"systemctl restart {self.unit.name}"
+            return f"systemctl restart {shlex.quote(self.unit.name)}"
         if self.script:
             return f"{self.script.manager} {self.script.name} restart"
         if self.listener and self.listener.pid != 1:
@@ -85,8 +88,9 @@ def find(host: Host) -> List[Server]:
     script = _script(host) if others else None
     started = processes.pid_in(host.at("/run/sshd.pid"))
     for listener in others:
-        # Process 1 is a container's, which would end with it.
-        own = script if script and listener.pid != 1 and started in (None, listener.pid) else None
+        # In a container one that stays in the foreground is what the container runs, and would end with it.
+        is_daemon = listener.pid != 1 and listener.parent == 1 and not _stays(listener)
+        own = script if script and is_daemon and started in (None, listener.pid) else None
         unit_of_it = service.unit_of(listener, host) if host.runs_systemd else None
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
@@ -96,10 +100,9 @@ def find(host: Host) -> List[Server]:
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
 
 
-def _is_script(file: str) -> bool:
-    with contextlib.suppress(OSError), open(file, "rb") as stream:
-        return stream.read(2) == b"#!"
-    return False
+def _stays(listener: Listener) -> bool:
+    """Return whether a process was started to stay in the foreground (-D, -d)."""
+    return listener.words is None or parse(listener.words).stays
 
 
 def as_started_anew(server: Server, host: Host) -> Server:
@@ -150,23 +153,33 @@ def _server(
     listener: Optional[Listener] = None,
 ) -> Server:
     words = None
+    script_words: Tuple[str, ...] = ()
+    if script:
+        from . import init_scripts
+
+        script_words = init_scripts.default_words(host)
     if listener:
         words = listener.words
         # Its own words are not cut and know where blanks belong, if they are those of the process.
         if unit and unit.program and (words is None or " ".join(unit.words) == " ".join(words)):
             words = unit.words
     elif unit:
-        words = unit.words
+        # Of what a shell starts its words are not sshd's.
+        words = unit.words if unit.starts_sshd or service.is_script(unit.program or "") else ()
     else:
         from . import init_scripts
 
         words = init_scripts.default_words(host)
     arguments = parse(words) if words is not None else None
-    program = (listener and listener.program) or (unit and unit.program) or host.program("sshd") or ""
-    return Server(program, _main(arguments, host), arguments, unit, script, listener)
+    started = unit.program if unit and (unit.starts_sshd or service.is_script(unit.program or "")) else None
+    program = (listener and listener.program) or started or host.program("sshd") or ""
+    main = _main(arguments, listener, host)
+    return Server(program, main, arguments, unit, script, listener, script_words=script_words)
 
 
-def _main(arguments: Optional[Arguments], host: Host) -> str:
+def _main(arguments: Optional[Arguments], listener: Optional[Listener], host: Host) -> str:
     if arguments and arguments.main:
-        return os.path.join("/", arguments.main)
+        # A relative one is looked for where sshd was started, as far as that still shows.
+        folder = processes.folder(listener.pid, host) if listener else None
+        return os.path.join(folder or "/", arguments.main)
     return main_file(host)

@@ -17,7 +17,7 @@ from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen"
 )
 
 
@@ -25,9 +25,10 @@ class Unit(NamedTuple):
     """Hold what systemd says of a unit, and the command that it starts (None: no sshd that is known).
 
     `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
-    connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it. `files` are those
-    that its variables are from, `definition` those that it is defined in. `started` is the time of the start by the
-    clock as it was then, in seconds since the epoch, and `retries` how often systemd has started it again by itself.
+    connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it, on `addresses`.
+    `files` are those that its variables are from, `definition` those that it is defined in. `started` is the time of
+    the start by the clock as it was then, in seconds since the epoch, and `retries` how often systemd has started it
+    again by itself.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Unit(NamedTuple):
     words: Tuple[str, ...] = ()
     files: Tuple[str, ...] = ()
     definition: Tuple[str, ...] = ()
+    addresses: Tuple[Tuple[str, int], ...] = ()
     kill_mode: str = "process"
     is_template: bool = False
     started: Optional[float] = None
@@ -77,25 +79,47 @@ def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
     names = [f"{name}.service" for name in host.services]
     templates = [f"{name}@x.service" for name in ("ssh", "sshd")]
-    found = _show(host, *names, *templates, "*ssh*.service", "*.socket")
+    # All sockets take systemd as long as all of sshd does: they count only where it listens for somebody.
+    listens = any(processes.listening(1, host)[1])
+    found = _show(host, *names, *templates, *_enabled(host), "*ssh*.service", "*.socket" if listens else "*ssh*.socket")
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
-    triggered = {name for block in sockets for name in block.get("Triggers", "").split()}
-    # One that accepts by itself starts a service of its own name for each connection.
-    for_each = [re.sub("[.]socket$", "@x.service", block["Id"]) for block in sockets if block.get("Accept") == "yes"]
-    others = [name for name in for_each if name not in templates]
+    addresses: Dict[str, Tuple[Tuple[str, int], ...]] = {}
+    for block in sockets:
+        # One that accepts by itself starts a service of its own name for each connection.
+        for_each = [re.sub("[.]socket$", "@x.service", block["Id"])] if block.get("Accept") == "yes" else []
+        for name in for_each or block.get("Triggers", "").split():
+            addresses[name] = (*addresses.get(name, ()), *_addresses(block.get("Listen", "")))
+    others = [name for name in addresses if name not in {block["Id"] for block in found}]
     found += _show(host, *others) if others else []
     result: Dict[str, Unit] = {}
     for block in found:
         unit = _unit(block, host)
-        if unit is None or (unit.is_template and block["Id"] not in for_each):
+        if unit is None or (unit.is_template and block["Id"] not in addresses):
             continue
         if not unit.is_template and parse(unit.words).serves_one:
             # Of one connection
             continue
-        unit = unit._replace(is_activated=unit.name in triggered)
+        unit = unit._replace(is_activated=block["Id"] in addresses, addresses=addresses.get(block["Id"], ()))
         if unit.starts_sshd or unit.name in names:
             result.setdefault(unit.name, unit)
     return list(result.values())
+
+
+def _enabled(host: Host) -> List[str]:
+    """Return the services with other names that are enabled, and have to do with sshd by what their files say."""
+    found = set()
+    for file in glob.glob(host.at("/etc/systemd/system/*.wants/*.service")):
+        name = os.path.basename(file)
+        with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as stream:
+            if "ssh" not in name and "sshd" in stream.read():
+                found.add(name)
+    return sorted(found)
+
+
+def _addresses(shown: str) -> Tuple[Tuple[str, int], ...]:
+    """Return the addresses and ports of TCP that systemctl shows of a socket, such as [::]:22 (Stream)."""
+    found = re.findall(r"^\[?([0-9a-fA-F.:]+?)\]?:(\d+) \(Stream\)", shown, re.MULTILINE)
+    return tuple((address, int(port)) for address, port in found)
 
 
 def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[str]:
@@ -105,11 +129,20 @@ def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[
         # By the clock as it was then, too
         began = min(began, unit.started)
     found = []
-    for file in filter(None, (*unit.definition, *unit.files)):
+    # A script that starts sshd says how, too.
+    script = unit.program if unit.program and is_script(unit.program) else None
+    for file in filter(None, (*unit.definition, *unit.files, script)):
         with contextlib.suppress(OSError):
-            if os.stat(host.at(file)).st_ctime >= began:
+            if os.stat(file if file == script else host.at(file)).st_ctime >= began:
                 found.append(file)
     return found
+
+
+def is_script(file: str) -> bool:
+    """Return whether a program is a script."""
+    with contextlib.suppress(OSError), open(file, "rb") as stream:
+        return stream.read(2) == b"#!"
+    return False
 
 
 def unmet_condition(unit: Unit, host: Host) -> Optional[str]:
@@ -185,6 +218,7 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         tuple(words),
         files,
         (block.get("FragmentPath", ""), *block.get("DropInPaths", "").split()),
+        (),
         block.get("KillMode", ""),
         name.endswith("@.service"),
         _time(block.get("ExecMainStartTimestamp", "")),

@@ -7,7 +7,7 @@ import stat
 import subprocess
 
 import pytest
-from ssh_keepalive.machine import files, host
+from ssh_keepalive.machine import files, host, record
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy
@@ -196,7 +196,7 @@ def test_where_no_shell_reads_a_profile_nothing_is_written(machine, refused):
 def test_a_second_run_waits_for_the_first(machine, refused, monkeypatch):
     monkeypatch.setattr(host, "TOTAL_SECONDS", host.WAY_BACK_SECONDS + 1)
     first = machine.host()
-    with files.Transaction(first, files.main(str(machine.main), first)).exclusive():
+    with files.exclusive(first):
         assert refused() == "another run holds /run/ssh-keepalive.lock for too long"
 
 
@@ -208,27 +208,41 @@ def test_a_disk_that_fails_is_named_by_its_file(machine, refused, monkeypatch):
     assert refused() == "/etc/ssh/sshd_config.d/.00-ssh-keepalive.conf.new: No space left on device"
 
 
-def test_a_refused_run_leaves_the_time_of_the_folder(machine, refused):
+def test_a_refused_run_is_no_change_of_the_folder(machine, refused):
     apply(POLICY, machine.host())
-    folder = machine.file.parent
-    os.utime(str(folder), (1000, 1000))
-    machine.main.write_text("ClientAliveCountMax 7\n" + machine.main.read_text())
+    machine.start()
+    folder = str(machine.file.parent)
+    pristine = machine.main.read_text()
+    machine.main.write_text("ClientAliveCountMax 7\n" + pristine)
     refused(Policy(unresponsive_timeout=240))
-    assert folder.stat().st_mtime == 1000
+    machine.main.write_text(pristine)
+    now = record.identify([], [folder])
+    assert [entry.inputs.folders[folder] for entry in record.load(machine.host()).entries] == [now.folders[folder]]
 
 
-def test_the_time_of_the_folder_tells_that_others_took_files_away(machine):
-    apply(POLICY, machine.host())
-    folder = machine.file.parent
-    other = folder / "50-other.conf"
+def test_a_refused_run_does_not_hide_that_others_took_files_away(machine, refused):
+    other = machine.file.parent / "50-other.conf"
     other.touch()
-    os.utime(str(folder), (1000, 1000))
+    apply(POLICY, machine.host())
+    folder = str(machine.file.parent)
+    before = record.identify([], [folder])
     machine.main.write_text("ClientAliveCountMax 7\n" + machine.main.read_text())
     machine.set("sshd", meanwhile=[("-T", str(other), None)])
-    with pytest.raises(SshdError):
-        apply(Policy(unresponsive_timeout=240), machine.host())
+    refused(Policy(unresponsive_timeout=240))
     assert not other.exists()
-    assert folder.stat().st_mtime > 1000
+    assert [entry.inputs.folders[folder] for entry in record.load(machine.host()).entries] == [before.folders[folder]]
+
+
+def test_an_edit_of_the_main_file_takes_the_drop_in_back_too(machine, refused):
+    apply(POLICY, machine.host())
+    old = machine.file.read_text()
+    machine.main.write_text("UsePAM yes\n")
+    # Between the candidate's verification and the replacement, more often than it is tried
+    machine.set(
+        "sshd", meanwhile=[(".main.new", str(machine.main), "UsePAM yes\nPort {}\n".format(port)) for port in (1, 2, 3)]
+    )
+    assert refused(Policy(unresponsive_timeout=240)) == "/etc/ssh/sshd_config was changed during this run: try again"
+    assert machine.file.read_text() == old
 
 
 def test_what_somebody_changes_in_the_main_file_during_a_run_stays(machine):
@@ -245,19 +259,20 @@ def test_a_main_file_that_somebody_changes_all_the_time_is_told(machine, monkeyp
     machine.openssh("8.0p1")
     staged = machine.ssh / ".00-ssh-keepalive.conf.main.new"
     machine.main.write_text("UsePAM yes\nPermitRootLogin no\n")
-    edits = iter("UsePAM yes\nPort {}\n".format(port) for port in range(1, 9))
+    written = []
     text = files.text
 
     def changing(path):
         if path == str(machine.main) and staged.exists():
-            machine.main.write_text(next(edits))
+            written.append("UsePAM yes\nPort {}\n".format(len(written)))
+            machine.main.write_text(written[-1])
         return text(path)
 
     monkeypatch.setattr(files, "text", changing)
     with pytest.raises(SshdError) as caught:
         apply(POLICY, machine.host())
     assert machine.shown(caught.value) == "/etc/ssh/sshd_config was changed during this run: try again"
-    assert machine.main.read_text() == "UsePAM yes\nPort 3\n"
+    assert machine.main.read_text() == written[-1]
     assert os.listdir(str(machine.ssh)) == ["sshd_config", "sshd_config.d"]
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from fakes.machine import PAUSE
 from ssh_keepalive.machine import host, service
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError, UnansweredError
@@ -160,8 +161,80 @@ def test_an_address_on_which_it_does_not_listen_keeps_it_from_being_restarted(ma
         " was not restarted: it does not listen on 192.0.2.5:22, which its configuration now names: "
         "systemctl restart ssh.service brings all of that into force"
     )
-    machine.start(addresses=[("192.0.2.5", 22)])
-    assert apply(OTHER, machine.host()).restarted
+
+
+def test_an_address_that_the_machine_has_lost_keeps_it_from_being_restarted(machine):
+    machine.main.write_text(machine.main.read_text() + "ListenAddress 192.0.2.5\nListenAddress 127.0.0.1\n")
+    machine.start(addresses=[("192.0.2.5", 22), ("127.0.0.1", 22)])
+    assert pending(machine).endswith(
+        " was not restarted: 192.0.2.5:22, which its configuration names, is no address of this machine now: "
+        "systemctl restart ssh.service brings all of that into force"
+    )
+
+
+def test_an_address_that_the_machine_never_had_is_no_reason(machine):
+    machine.main.write_text(machine.main.read_text() + "ListenAddress 192.0.2.5\nListenAddress 127.0.0.1\n")
+    machine.start(addresses=[("127.0.0.1", 22)])
+    assert apply(POLICY, machine.host()).restarted
+
+
+@pytest.mark.parametrize("shown", ["127.0.0.1", "127.0.0.1:22", "127.0.0.1 rdomain red"])
+def test_an_address_on_which_it_listens_is_no_reason(machine, shown):
+    machine.main.write_text(machine.main.read_text() + "ListenAddress {}\n".format(shown))
+    machine.start(addresses=[("127.0.0.1", 22)])
+    assert apply(POLICY, machine.host()).restarted
+
+
+def test_a_unit_that_others_have_changed_since_keeps_it_from_being_restarted(machine):
+    unit = machine.root / "etc/systemd/system/ssh.service.d/x.conf"
+    machine.set_unit(DropInPaths=str(unit)[len(str(machine.root)) :])
+    machine.start()
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStartPre=/bin/false\n")
+    assert pending(machine).endswith(
+        " was not restarted: /etc/systemd/system/ssh.service.d/x.conf may have changed since it read that: "
+        "systemctl restart ssh.service brings all of that into force"
+    )
+    assert machine.verbs() == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_there", "restarts"),
+    [
+        ("ConditionPathExists=!/etc/ssh/sshd_not_to_be_run", True, False),
+        ("ConditionPathExists=!/etc/ssh/sshd_not_to_be_run", False, True),
+        ("AssertPathExists=/etc/ssh/sshd_not_to_be_run", False, False),
+    ],
+)
+def test_a_condition_that_would_keep_it_from_being_started(machine, condition, is_there, restarts):
+    unit = machine.root / "lib/systemd/system/ssh.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Unit]\n{}\n".format(condition))
+    machine.set_unit(FragmentPath="/lib/systemd/system/ssh.service")
+    time.sleep(PAUSE)
+    machine.start()
+    if is_there:
+        (machine.ssh / "sshd_not_to_be_run").touch()
+    if restarts:
+        assert apply(POLICY, machine.host()).restarted
+        return
+    assert pending(machine).endswith(
+        " was not restarted: ssh.service would not be started again, by a condition on "
+        "/etc/ssh/sshd_not_to_be_run: systemctl restart ssh.service brings all of that into force"
+    )
+
+
+@pytest.mark.parametrize(("mode", "restarts"), [("process", True), ("control-group", False)])
+def test_sessions_that_a_restart_would_end_keep_it_from_being_restarted(machine, mode, restarts):
+    machine.set_unit(KillMode=mode)
+    pid = machine.start()
+    machine.proc.add(5000950, pid, "sshd: root@pts/0", cgroup="/system.slice/ssh.service")
+    if restarts:
+        assert apply(POLICY, machine.host()).restarted
+    else:
+        assert " was not restarted: that would end 1 processes of sessions (KillMode=control-group): " in pending(
+            machine
+        )
 
 
 def started_long_ago(machine):

@@ -4,7 +4,7 @@ import pytest
 from ssh_keepalive.machine import accounts
 from ssh_keepalive.machine.accounts import Account
 from ssh_keepalive.machine.connections import nobody, of_entries, root
-from ssh_keepalive.machine.match_lines import connection_for as of_line
+from ssh_keepalive.machine.match_lines import connections_for as of_line
 from ssh_keepalive.openssh import NOBODY, Connection, translate
 from ssh_keepalive.policy import Entry, Policy
 
@@ -111,14 +111,21 @@ def test_an_entry_of_which_nobody_answers_is_noted(monkeypatch):
     ],
 )
 def test_one_whom_a_match_line_fits(people, match, changes):
-    assert of_line(match, NOBODY, None) == NOBODY._replace(**changes)
+    assert of_line(match, NOBODY, None)[0] == NOBODY._replace(**changes)
+
+
+def test_one_for_each_pattern_of_a_match_line(people):
+    found = of_line("User anna,bob,x* Address 10.0.0.0/8,192.0.2.7", NOBODY, None)
+    assert {one.user for one in found} >= {"anna", "bob", "x", "x1"}
+    assert {one.address for one in found} == {"10.0.0.0", "10.255.255.255", "192.0.2.7"}
+    assert {one.user for one in of_line("Group staff,wheel", NOBODY, None)} == {"anna", "bob"}
 
 
 @pytest.mark.parametrize(
     "match", ["Group nix", "User !*", "Address !10.0.0.0/8", "LocalPort x*", "Host !*", "Version old", "RDomain x"]
 )
 def test_a_match_line_that_fits_nobody_who_is_known(people, match):
-    assert of_line(match, NOBODY, None) is None
+    assert of_line(match, NOBODY, None) == []
 
 
 def test_a_connection_as_sshd_wants_it():

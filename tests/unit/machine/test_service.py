@@ -31,6 +31,8 @@ def test_what_systemd_tells_of_a_unit(machine):
         str(machine.bin / "sshd"),
         ("-D", "-4", "-o", "UseDNS=no"),
         ("/etc/default/ssh",),
+        ("",),
+        "",
         False,
         float(int(began)),
         False,
@@ -47,6 +49,50 @@ def test_variables_of_a_unit_and_of_its_files(machine):
         EnvironmentFiles="/etc/none (ignore_errors=yes)\nEnvironmentFiles=/etc/sysconfig/sshd (ignore_errors=no)"
     )
     assert unit(machine).words == ("-D", "-4", "-p22")
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ("OPTIONS=-6", ("-D", "-6")),
+        ('"OPTIONS=-o ClientAliveInterval=7" OTHER=1', ("-D", "-o", "ClientAliveInterval=7")),
+        ('"OPTIONS=-o \\"Banner /a b\\""', ("-D", "-o", "Banner /a b")),
+        ("", ("-D",)),
+    ],
+)
+def test_variables_with_blanks(machine, shown, words):
+    machine.add_unit("ssh.service", words="-D $OPTIONS", Environment=shown)
+    assert unit(machine).words == words
+
+
+def test_files_of_variables_by_a_pattern_and_a_pipe_among_them(machine):
+    folder = machine.root / "etc/default"
+    folder.mkdir()
+    (folder / "ssh-a").write_text("OPTIONS=-4\n")
+    (folder / "ssh-b").write_text("OPTIONS=-6\n")
+    os.mkfifo(str(folder / "ssh-c"))
+    machine.add_unit("ssh.service", words="-D $OPTIONS", EnvironmentFiles="/etc/default/ssh-* (ignore_errors=yes)")
+    assert unit(machine).words == ("-D", "-6")
+    assert unit(machine).files == ("/etc/default/ssh-a", "/etc/default/ssh-b", "/etc/default/ssh-c")
+
+
+def test_the_service_of_one_connection_is_no_server_and_an_instance_that_listens_is(machine):
+    machine.add_unit("ssh@1-10.0.0.1:22-10.0.0.2:5.service", words="-i", ActiveState="active")
+    machine.add_unit("sshd@mgmt.service", words="-D -f /etc/ssh/mgmt", ActiveState="active")
+    assert [(one.name, one.is_template) for one in service.units(machine.host())] == [
+        ("ssh.service", False),
+        ("sshd@mgmt.service", False),
+    ]
+
+
+def test_the_template_of_another_socket(machine):
+    machine.add_unit("mgmt@x.service", words="-i -f /etc/ssh/mgmt")
+    assert [one.name for one in service.units(machine.host())] == ["ssh.service"]
+    machine.add_unit("mgmt.socket", Accept="yes", ActiveState="active", SubState="listening", Triggers="")
+    assert [(one.name, one.is_template) for one in service.units(machine.host())] == [
+        ("ssh.service", False),
+        ("mgmt@.service", True),
+    ]
 
 
 def test_of_several_commands_the_last_one_stays(machine):

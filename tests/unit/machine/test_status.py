@@ -187,7 +187,7 @@ def test_a_match_of_which_nobody_is_known_leaves_it_unknown(enforced):
         stream.write("Match Version old\nClientAliveInterval 6\n")
     enforced.start()
     assert told(enforced, 2)[:2] == [
-        "unknown: what Match Version old changes is not known, since nobody is known whom it fits",
+        "unknown: what Match Version old changes is not known, since not everybody whom it may fit is known",
         "remedy: look at what that Match sets",
     ]
 

@@ -46,14 +46,14 @@ MAIN = "/etc/ssh/sshd_config"
 
 
 def test_the_first_line_wins_among_globals():
-    assert winner("ClientAliveInterval", GLOBALS, MAIN) == "/etc/ssh/sshd_config.d/00-aaa.conf:1"
+    assert winner("ClientAliveInterval", GLOBALS, MAIN).place == "/etc/ssh/sshd_config.d/00-aaa.conf:1"
 
 
 def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
     trace = GLOBALS + "debug3: match found\ndebug3: reprocess config:137 setting ClientAliveCountMax 17\n"
-    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config:137"
+    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config:137"
     trace = GLOBALS + "debug3: match found\ndebug3: /etc/ssh/sshd_config.d/50-x.conf:2 setting clientalivecountmax 17\n"
-    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config.d/50-x.conf:2"
+    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/50-x.conf:2"
 
 
 def test_no_line_sets_it():
@@ -78,5 +78,5 @@ def test_what_other_lines_say_leads_nobody_astray():
         "debug3: reprocess config:12 setting Banner x: config reprocess config len\n"
     )
     assert winner("TCPKeepAlive", trace, MAIN) is None
-    assert winner("ClientAliveInterval", trace, MAIN) == "/etc/ssh/sshd_config:11"
-    assert winner("ClientAliveCountMax", trace, MAIN) == "/etc/ssh/sshd_config.d/a: b.conf:2"
+    assert winner("ClientAliveInterval", trace, MAIN).place == "/etc/ssh/sshd_config:11"
+    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/a: b.conf:2"
