@@ -7,6 +7,7 @@ from baking import DROP_IN
 from machine import Machine
 from serving import OURS, apply, as_it_was, status, unattended
 
+FOR_OTHERS = "echo '[ $(id -u) -eq 0 ] || readonly TMOUT=900' >/etc/profile.d/aa.sh"
 # What an interactive login shell has as its time: it is asked, no file is read.
 SHELLS = {
     "nothing else": ("", True),
@@ -20,6 +21,10 @@ SHELLS = {
     "an empty profile": (": >/etc/profile", False),
     "no profile": ("rm /etc/profile", False),
     "a profile that leaves early": ("sed -i '1ireturn' /etc/profile", False),
+    "one on a terminal": ("echo '[ -t 0 ] && readonly TMOUT=900' >/etc/profile.d/aa.sh", False),
+    "one over SSH": ("echo '[ -n \"$SSH_TTY\" ] && readonly TMOUT=900' >/etc/profile.d/aa.sh", False),
+    "one for root": ("echo '[ \"$LOGNAME\" = root ] && readonly TMOUT=900' >/etc/profile.d/aa.sh", False),
+    "a job in the background": ("echo 'sleep 100 &' >/etc/profile.d/aa.sh", True),
     "the same value": ("echo 'readonly TMOUT=120' >/etc/profile.d/aa.sh", True),
 }
 IDLE = "{idle_timeout: 2m, idle_fallback: tmout}"
@@ -45,3 +50,11 @@ def test_a_shell_is_asked(oldest: Machine, name: str) -> None:
     oldest.sh(script)
     found = status(oldest)
     assert (found.code == 0) == ends, found.problems
+
+
+@pytest.mark.slow
+def test_a_shell_of_somebody_who_is_not_root_is_asked(oldest: Machine) -> None:
+    as_it_was(oldest)
+    oldest.sh(FOR_OTHERS)
+    said = unattended(oldest, IDLE)
+    assert (said.code, "TMOUT is 900 where 120 is expected" in said.text) == (1, True)

@@ -165,7 +165,7 @@ class _Run:
         raise AssertionError("there is always a way")
 
     def _go(self, way: str) -> Report:
-        main = files.text(self._server.main) or ""
+        main = self._judge.old_main = files.text(self._server.main) or ""
         texts = self._texts(way, main)
         with self._transaction.staged(texts):
             if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
@@ -290,9 +290,9 @@ class _Run:
                 self._audits.append(other)
 
     def _note(self) -> None:
-        if self._settings:
-            if self._restarts.done:
-                self._servers = servers.find(self._host)
+        if self._restarts.done:
+            self._servers = servers.find(self._host)
+        if self._settings or self._restarts.done:
             audit.note(self._audits, self._servers, self._restarts.done, self._host)
-        else:
+        elif not self._audits:
             record.forget(self._host)

@@ -152,9 +152,9 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
     for server in now:
         key = record.key(server)
         found = next((one for one in audits if record.key(one.server) == key), None)
-        if found is None or found.settings is None or found.deviations or not found.is_unchanged:
+        if found is None or found.deviations or not found.is_unchanged:
             continue
-        policy = found.settings.policy.section()
+        policy = found.settings.policy.section() if found.settings else False
         found = found._replace(server=server, inputs=_inputs(found.reply))
         if elsewhere(found, host):
             continue

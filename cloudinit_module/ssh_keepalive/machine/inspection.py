@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What each server does and has read, against a policy, and why."""
 
+import os
 from typing import Dict, Iterator, List, Optional, Sequence
 
 from .. import openssh, paths, sshd_config
@@ -10,6 +11,7 @@ from . import files, match_lines, record, servers, trace, verification
 from .apply import place
 from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
+from .judgement import not_read
 from .problem import Problem, SshdError, UnansweredError
 from .processes import Listener
 from .questions import Questions
@@ -97,6 +99,9 @@ def _audited(
 
 def _look_at_unit(server: Server, findings: Findings) -> None:
     unit = server.unit
+    if unit and unit.state == "active" and unit.pid and not server.listener and not unit.is_template:
+        message = f"process {unit.pid} of {unit.name} is not seen to listen"
+        findings.unknowns.append(Problem(message, "ask as root, with all capabilities"))
     if unit and unit.state == "failed" and not server.listener:
         remedy = f"systemctl status {unit.name} says why, then systemctl restart {unit.name}"
         findings.problems.append(Problem(f"{unit.name} has failed ({unit.result}), it serves nobody", remedy))
@@ -133,7 +138,7 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
     if settings is None:
         return
     own = {sshd_config.criterion(entry) for entry, _ in settings.blocks}
-    texts = [files.text(file) or "" for file in trace.files(found.reply.trace)]
+    texts = [files.text(file) or "" for file in trace.files(found.reply.trace) if os.path.isfile(file)]
     blocks = (settings.directives, *(directives for _, directives in settings.blocks))
     setting = match_lines.that_set(texts, {keyword for directives in blocks for keyword, _ in directives})
     seen = match_lines.all_of(texts)
@@ -199,13 +204,11 @@ def _explained_by(flaw: str, deviation: Deviation, found: Audit, host: Host) -> 
     if flaw:
         return Problem(f"{deviation.message}: {flaw}", _REAPPLY)
     drop_in = host.at(paths.DROP_IN)
-    remedy, whose = _REAPPLY, ""
-    if found.main != host.at(paths.MAIN):
-        # Not ours to change
-        remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
-    if found.main != servers.main_file(host):
-        whose = f" of {found.server.name}"
-    return Problem(f"{deviation.message}{whose}: {found.main} does not read {drop_in}", remedy)
+    if found.main == host.at(paths.MAIN):
+        return Problem(f"{deviation.message}: {found.main} does not read {drop_in}", _REAPPLY)
+    # Not ours to change
+    problem = not_read(found, drop_in)
+    return problem._replace(message=f"{deviation.message}: {problem.message}")
 
 
 def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, findings: Findings) -> None:

@@ -23,6 +23,8 @@ class Judge:
         self._drop_in = drop_in
         self._main = main
         self._host = host
+        # The text of the main file before this run
+        self.old_main = ""
 
     def check_candidate(self, found: Audit, in_main: bool, above: int) -> None:
         """Raise SshdError if a staged text would not be enforced, whatever our own old text says.
@@ -64,9 +66,7 @@ class Judge:
         drop_in = self._drop_in.path
         deviations = (*found.deviations, *(one for one in found.for_root if not one.is_for("root")))
         if deviations and not found.reads(drop_in):
-            message = f"{found.server.name} reads {found.main}, which does not read {drop_in}"
-            remedy = f"put 'Include {drop_in}' on its first line, then {found.server.restart_command}"
-            return [Problem(message, remedy)]
+            return [not_read(found, drop_in)]
         ours = [one for one in deviations if one.file == drop_in]
         if ours and found.settings:
             version = "OpenSSH {}.{}".format(*found.settings.version)
@@ -89,13 +89,24 @@ class Judge:
         raise SshdError(*(verification.problem(one, found.server) for one in shown))
 
     def _as_it_was(self, place: Optional[str], found: Audit, above: int) -> Optional[str]:
-        """Return a line of a candidate, or of a main file with our block, as it is without those."""
+        """Return a line of a candidate, or of a main file with a new block, as it is in the file that stays."""
         file, _, line = (place or "").rpartition(":")
         if file not in (found.main, found.server.main, self._main.path):
             return place
         before = above or sshd_config.lines_before(files.text(file) or "")
-        return f"{found.server.main}:{int(line) - before}"
+        return f"{found.server.main}:{int(line) - before + sshd_config.lines_before(self.old_main)}"
 
     def _not_read(self, found: Audit) -> Problem:
         message = f"{found.server.main} does not read {self._drop_in.path}"
         return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
+
+
+def not_read(found: Audit, drop_in: str) -> Problem:
+    """Return the problem of a server that does not read the drop-in."""
+    server = found.server
+    message = f"{server.name} reads {found.main}, which does not read {drop_in}"
+    if found.settings and not openssh.has(found.settings.version, "reads-drop-ins"):
+        # An Include would keep it from being started.
+        lines = "; ".join(f"{keyword} {value}" for keyword, value in found.settings.directives)
+        return Problem(message, f"put its lines ({lines}) at the top of {found.main}, then {server.restart_command}")
+    return Problem(message, f"put 'Include {drop_in}' on its first line, then {server.restart_command}")

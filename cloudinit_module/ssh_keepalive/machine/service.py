@@ -125,12 +125,12 @@ def _addresses(shown: str) -> Tuple[Tuple[str, int], ...]:
 def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[str]:
     """Return the files of a unit that have changed since its process was started, or may have."""
     began = processes.on_the_clock(listener.began)
-    if unit.started is not None:
-        # By the clock as it was then, too
-        began = min(began, unit.started)
+    if unit.started is not None and unit.started < began - processes.STEP_SECONDS:
+        # The clock was set since: what it was then counts.
+        began = unit.started
     found = []
     # A script that starts sshd says how, too.
-    script = unit.program if unit.program and is_script(unit.program) else None
+    script = unit.program if not unit.starts_sshd and is_script(unit.program or "") else None
     for file in filter(None, (*unit.definition, *unit.files, script)):
         with contextlib.suppress(OSError):
             if os.stat(file if file == script else host.at(file)).st_ctime >= began:

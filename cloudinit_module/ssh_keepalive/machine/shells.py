@@ -2,7 +2,8 @@
 """A login shell, asked what its profiles make of TMOUT."""
 
 import re
-from typing import Optional
+import sys
+from typing import Optional, Tuple
 
 from .. import paths
 from .host import Host
@@ -12,17 +13,43 @@ from .problem import Problem, SshdError
 _SECONDS = 5.0
 
 
+# What a login over SSH sets, as profiles want to see it; of nobody's home
+_ENVIRONMENT = (
+    "HOME=/nonexistent",
+    "SHELL=/bin/bash",
+    "TERM=dumb",
+    "SSH_CLIENT=192.0.2.1 50000 22",
+    "SSH_CONNECTION=192.0.2.1 50000 192.0.2.2 22",
+    "SSH_TTY=/dev/pts/0",
+)
+# On a terminal of its own, whose end is not put off by what a profile leaves in the background
+_ON_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
+_NOBODY = "65534"
+
+
 def tmout_problem(seconds: int, host: Host) -> Optional[Problem]:
-    """Return why a login shell over SSH does not end at its prompt after that time; None if it does."""
+    """Return why a login shell over SSH does not end at its prompt after that time; None if it does.
+
+    Root's is asked, and that of somebody who is not root.
+    """
     if host.program("bash") is None:
         return Problem("no bash is here that could be asked for TMOUT", "install bash")
-    # Of nobody's home; over SSH, as the profile wants to see it.
-    environment = ("HOME=/nonexistent", "TERM=dumb", "SSH_CONNECTION=192.0.2.1 50000 192.0.2.2 22")
-    call = ("bash", "-lic", 'printf "\\nTMOUT=%s\\n" "${TMOUT-}"')
+    as_nobody = ("setpriv", "--reuid", _NOBODY, "--regid", _NOBODY, "--clear-groups")
+    found = _problem("root", (), seconds, host)
+    if found is None and host.program("setpriv"):
+        found = _problem("nobody", as_nobody, seconds, host)
+    return found
+
+
+def _problem(user: str, as_user: Tuple[str, ...], seconds: int, host: Host) -> Optional[Problem]:
+    environment = (*_ENVIRONMENT, f"USER={user}", f"LOGNAME={user}", f"PATH={host.path}")
+    shell = ("bash", "-lic", 'printf "\nTMOUT=%s\n" "${TMOUT-}"')
+    call = (sys.executable, "-BISc", _ON_A_TERMINAL, *as_user, *shell)
     try:
-        answer = host.run("env", "-i", f"PATH={host.path}", *environment, *call, seconds=_SECONDS)
-    except SshdError as error:
-        return Problem(f"a login shell does not say what its TMOUT is: {error}", "look for what its profiles wait for")
+        answer = host.run("env", "-i", *environment, *call, seconds=_SECONDS)
+    except SshdError:
+        message = f"a login shell does not say within {_SECONDS:.0f} s what its TMOUT is"
+        return Problem(message, "look for what its profiles wait for")
     found = re.findall(r"^TMOUT=(.*)$", answer.out, re.MULTILINE)
     now = found[-1].strip() if found else ""
     if now == str(seconds):

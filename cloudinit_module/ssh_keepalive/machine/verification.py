@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What a server reports, held against what it is expected to."""
 
+import shlex
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .. import openssh
@@ -12,7 +13,6 @@ from .servers import Server
 
 # sshd -T says yes and no up to 10.5, true and false from 10.6 on, and none for a time-out of 0.
 _SAME = {"true": "yes", "false": "no", "none": "0"}
-OPTION_REMEDY = "remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
 
 
 class Mismatch(NamedTuple):
@@ -125,9 +125,17 @@ def problem(deviation: Deviation, server: Server) -> Problem:
     if deviation.set_by is None:
         return Problem(f"{deviation.message}, no line sets it", server.restart_command)
     if deviation.is_by_option:
-        return Problem(
-            f"{deviation.message}, sshd is started with {deviation.set_by}, which overrides it", OPTION_REMEDY
-        )
-    if deviation.connections:
+        message = f"{deviation.message}, sshd is started with {deviation.set_by}, which overrides it"
+        return Problem(message, _option_remedy(server))
+    local = [one for match in deviation.matches for one, _ in trace.criteria(match) if one.startswith("local")]
+    if deviation.connections and not local:
         remedy += ", or name whom it is for in ssh_keepalive.match"
     return Problem(f"{deviation.message}, {deviation.set_by} overrides it", remedy)
+
+
+def _option_remedy(server: Server) -> str:
+    if server.unit is None:
+        return "remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+    # What the unit's files are, that command tells.
+    places = " or ".join((f"systemctl cat {shlex.quote(server.unit.name)}", *server.unit.files))
+    return f"remove that, {places} shows it, then systemctl restart {shlex.quote(server.unit.name)}"

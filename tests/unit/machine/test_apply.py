@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+from ssh_keepalive.machine import record
 from ssh_keepalive.machine.apply import apply, place, reapply
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy
@@ -92,7 +93,7 @@ def test_a_disabled_policy_takes_the_drop_in_away(machine):
     report = apply(OFF, machine.host())
     assert os.listdir(str(machine.file.parent)) == []
     assert machine.sshd_has_read() == ""
-    assert not machine.record.exists()
+    assert [entry.policy for entry in record.load(machine.host()).entries] == [False]
     assert machine.shown(report) == (
         "ssh_keepalive: off, sshd keeps its other settings; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd restarted"

@@ -93,6 +93,6 @@ def test_a_machine_without_bash_is_an_error(machine, refused):
 def test_profiles_that_wait_are_not_waited_for(machine, refused, monkeypatch):
     monkeypatch.setattr("ssh_keepalive.machine.shells._SECONDS", 1.0)
     machine.set("bash", hangs={"-lic": 60})
-    said = refused(IDLE)
-    assert said.startswith("a login shell does not say what its TMOUT is: env -i PATH=/usr/sbin ")
-    assert said.endswith(" did not answer within 1.0 s: look for what its profiles wait for")
+    assert refused(IDLE) == (
+        "a login shell does not say within 1 s what its TMOUT is: look for what its profiles wait for"
+    )

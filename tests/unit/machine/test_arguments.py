@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.machine.arguments import Arguments, expanded, parse, variables
+from ssh_keepalive.machine.arguments import expanded, parse, variables
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,35 @@ def test_what_a_command_line_sets(command_line, options, file):
     ],
 )
 def test_what_is_handed_on_to_one_that_is_asked(words, handed_on):
-    assert parse(words.split()) == Arguments(None, handed_on)
+    found = parse(words.split())
+    assert (found.main, found.options) == (None, handed_on)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("-D", (False, True)), ("-ei", (True, False)), ("-o A=-i -p 22", (False, False)), ("-ddd", (False, True))],
+)
+def test_how_it_serves(words, expected):
+    found = parse(words.split())
+    assert (found.serves_one, found.stays) == expected
+
+
+def test_options_that_say_nothing_of_a_policy_are_left_out_for_comparisons():
+    words = [
+        "-4",
+        "-o",
+        "AuthorizedKeysFile=/x",
+        "-o",
+        "ClientAliveInterval=7",
+        "-p",
+        "22",
+        "-o",
+        "PidFile=/y",
+        "-o",
+        "banner",
+        "z",
+    ]
+    assert parse(words).telling == ("-4", "-o", "ClientAliveInterval=7", "-p", "22", "-o", "PidFile=/y")
 
 
 def test_words_of_a_unit_with_its_variables():

@@ -63,7 +63,7 @@ def test_root_is_not_asked_about_where_its_groups_matter_and_are_not_known(monke
     assert root(NOBODY, settings(entry("group", "staff")), None) is None
 
 
-def test_one_of_each_pattern_of_each_entry(people):
+def test_one_of_each_entry(people):
     like = NOBODY._replace(local_port=2222)
     found = of_entries(
         settings(
@@ -76,9 +76,15 @@ def test_one_of_each_pattern_of_each_entry(people):
     assert found.connections == (
         like._replace(user="bac"),
         like._replace(address="10.0.0.0"),
-        like._replace(address="2001:db8::"),
         like._replace(user="bob", groups=PEOPLE["bob"]),
     )
+
+
+def test_of_many_entries_first_those_that_differ(people):
+    blocks = [(entry("user", "u{}".format(number)), (("ClientAliveInterval", "9"),)) for number in range(20)]
+    blocks[17] = (blocks[17][0], (("ClientAliveInterval", "7"),))
+    found = of_entries(settings()._replace(blocks=tuple(blocks)), NOBODY, None, most=3)
+    assert [one.user for one in found.connections] == ["u0", "u1", "u17"]
 
 
 def test_an_entry_without_anybody_is_noted(people):

@@ -128,7 +128,7 @@ def test_options_of_a_process_count_where_its_unit_has_got_others_since(machine)
     pid = machine.start()
     machine.set_unit(**{"ExecStart": machine.unit()["ExecStart"].replace("$SSHD_OPTS", "-4")})
     (server,) = servers.find(machine.host())
-    assert (server.listener.pid, server.arguments, server.is_to_start_otherwise) == (pid, Arguments(), True)
+    assert (server.listener.pid, server.arguments, server.is_to_start_otherwise) == (pid, Arguments(stays=True), True)
 
 
 def test_a_process_that_another_unit_holds_is_that_ones(machine):

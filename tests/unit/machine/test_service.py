@@ -32,10 +32,8 @@ def test_what_systemd_tells_of_a_unit(machine):
         ("-D", "-4", "-o", "UseDNS=no"),
         ("/etc/default/ssh",),
         ("",),
-        "",
-        False,
-        float(int(began)),
-        False,
+        kill_mode="",
+        started=float(int(began)),
     )
 
 
@@ -88,11 +86,23 @@ def test_the_service_of_one_connection_is_no_server_and_an_instance_that_listens
 def test_the_template_of_another_socket(machine):
     machine.add_unit("mgmt@x.service", words="-i -f /etc/ssh/mgmt")
     assert [one.name for one in service.units(machine.host())] == ["ssh.service"]
-    machine.add_unit("mgmt.socket", Accept="yes", ActiveState="active", SubState="listening", Triggers="")
+    socket = {"ActiveState": "active", "SubState": "listening", "Listen": "[::]:2222 (Stream)"}
+    machine.add_unit("mgmt.socket", Accept="yes", Triggers="", **socket)
+    machine.proc.add(1, 0, "/sbin/init", exe="/usr/lib/systemd/systemd")
+    machine.proc.listen(1, ("::", 2222))
     assert [(one.name, one.is_template) for one in service.units(machine.host())] == [
         ("ssh.service", False),
         ("mgmt@.service", True),
     ]
+    assert service.units(machine.host())[1].addresses == (("::", 2222),)
+
+
+def test_an_enabled_unit_with_another_name(machine):
+    file = machine.root / "etc/systemd/system/multi-user.target.wants/access.service"
+    file.parent.mkdir(parents=True)
+    file.write_text("[Service]\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/access\n")
+    machine.add_unit("access.service", words="-D -f /etc/ssh/access")
+    assert [one.name for one in service.units(machine.host())] == ["ssh.service", "access.service"]
 
 
 def test_of_several_commands_the_last_one_stays(machine):

@@ -160,8 +160,8 @@ def test_a_vendors_main_file_that_reads_no_drop_ins_is_not_ours_to_change(enforc
     vendor.write_text("UsePAM yes\n")
     enforced.set("sshd", main="/usr/etc/ssh/sshd_config")
     assert told(enforced, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected: /usr/etc/ssh/sshd_config does not read "
-        + DROP_IN,
+        "not enforced: ClientAliveInterval is 0 where 45 is expected: ssh.service (process 5000001, port 22) reads "
+        "/usr/etc/ssh/sshd_config, which does not read " + DROP_IN,
         "remedy: put 'Include " + DROP_IN + "' on its first line, then systemctl restart ssh.service",
     ]
 
@@ -348,5 +348,5 @@ def test_an_option_of_the_sshd_that_runs(enforced):
     assert told(enforced, 1)[:2] == [
         "not enforced: ClientAliveInterval is 0 where 45 is expected, "
         "sshd is started with -o ClientAliveInterval=0, which overrides it",
-        "remedy: remove that from its service (/etc/default/ssh, /etc/sysconfig/sshd), and restart it",
+        "remedy: remove that, systemctl cat ssh.service shows it, then systemctl restart ssh.service",
     ]

@@ -132,8 +132,8 @@ def test_a_second_server_that_does_not_read_the_drop_in(enforced):
     enforced.start("sshd-mgmt.service", addresses=[("0.0.0.0", 2222)])
     lines = told(enforced, 1)
     assert lines[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected of sshd-mgmt.service (process 5000002, port 2222)"
-        ": /etc/ssh/sshd_config_mgmt does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
+        "not enforced: ClientAliveInterval is 0 where 45 is expected: sshd-mgmt.service (process 5000002, port 2222) "
+        "reads /etc/ssh/sshd_config_mgmt, which does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
         "remedy: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line, "
         "then systemctl restart sshd-mgmt.service",
     ]

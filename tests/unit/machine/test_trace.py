@@ -77,4 +77,15 @@ def test_the_size_of_all_that_is_read_once():
         "debug2: parse_server_config_depth: config reprocess config len 340\n"
         "debug2: parse_server_config_depth: config /etc/ssh/a len 63\n"
     )
-    assert trace.size(text) == 340 + 63 + 23 + 23
+    names = ("/etc/ssh/sshd_config", "/etc/ssh/a", "/etc/ssh/b", "/etc/ssh/b")
+    assert trace.size(text) == 340 + 63 + 23 + 23 + sum(2 * len(name) + 16 for name in names)
+
+
+def test_what_is_no_ascii_is_read_as_it_is_in_the_files():
+    said = "debug3: checking match for 'User m\\303\\274ller,CORP\\\\anna' user x"
+    assert trace.matches(trace.decoded(said)) == {"User m\u00fcller,CORP\\anna": False}
+    assert trace.decoded("a \\012 b") == "a \\012 b"
+
+
+def test_a_match_that_is_cut_off_is_one():
+    assert trace.matches("debug3: checking match for 'User a,b\ndebug3: match not found\n") == {"User a,b": False}
