@@ -118,8 +118,12 @@ def test_every_file_counts_as_often_as_it_is_read(include: str) -> None:
 
 SLOW = """\
 mkdir -p /etc/systemd/system/ssh.service.d
-printf '[Service]\\nExecStartPre=/bin/sleep {}\\n' >/etc/systemd/system/ssh.service.d/slow.conf
+printf '[Service]\\nExecStartPre=/bin/sh -c "sleep $(cat /srv/seconds)"\\n' \\
+    >/etc/systemd/system/ssh.service.d/slow.conf
+echo 0 >/srv/seconds
 systemctl daemon-reload
+systemctl restart ssh
+echo {} >/srv/seconds
 """
 
 
@@ -238,6 +242,7 @@ FAILS = """\
 mkdir -p /etc/systemd/system/ssh.service.d
 printf '[Service]\\nExecStartPre=/bin/sh -c "! grep -q ssh-keepalive {}"\\n' >/etc/systemd/system/ssh.service.d/x.conf
 systemctl daemon-reload
+systemctl restart ssh
 """
 
 

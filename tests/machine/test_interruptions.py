@@ -35,6 +35,8 @@ finally:
     os._exit(code)
 """
 ENDS = {0: "kept", 3: "told", -9: "killed", 137: "killed"}
+# A refused step may be one that only looks whether others have changed something meanwhile: what is written stays.
+NOT_KNOWN = "sshd's files were changed while "
 # What changes files, and what starts programs; after the lock has been taken, which is the marker.
 CALLS = "openat,write,fsync,fchmod,chmod,fchown,mkdir,rmdir,link,linkat,rename,unlink,flock,clone,clone3,vfork,close"
 MARKER = "flock"
@@ -161,7 +163,7 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
         where = f"{call} {number}"
         inject = f"inject={call}:" + INTERRUPTIONS[how].format(number)
         answer = strace(machine, change.after, "-o", "/dev/null", "-e", "trace=" + call, "-e", inject)
-        end = ENDS[answer.returncode]
+        end = "kept" if answer.stdout.startswith(NOT_KNOWN) else ENDS[answer.returncode]
         if how == "killed" and end == "kept":
             # A restart is waited for in more steps or fewer, so that the last ones may not be reached.
             missed += 1

@@ -236,7 +236,8 @@ REFUSES_TO_START = "[Service]\nExecStartPre=/bin/sh -c '! grep -qx \"ClientAlive
 def unstartable(booted: Machine) -> Iterator[None]:
     """An sshd.service that does not start with an interval of 51 s."""
     folder = "/etc/systemd/system/ssh.service.d"
-    booted.sh(f"mkdir -p {folder}; cat >{folder}/refuse.conf; systemctl daemon-reload", input=REFUSES_TO_START)
+    script = f"mkdir -p {folder}; cat >{folder}/refuse.conf; systemctl daemon-reload; systemctl restart ssh"
+    booted.sh(script, input=REFUSES_TO_START)
     yield
     booted.sh(f"rm -r {folder}; systemctl daemon-reload")
 

@@ -177,7 +177,8 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_policy(booted: Machine, la
     if "@" in layout.serves:
         return  # nothing is restarted
     folder = f"/etc/systemd/system/{layout.serves}.d"
-    booted.sh(f"mkdir -p {folder}; cat >{folder}/refuse.conf; systemctl daemon-reload", input=REFUSES_TO_START)
+    script = f"mkdir -p {folder}; cat >{folder}/refuse.conf; systemctl daemon-reload; systemctl restart {layout.serves}"
+    booted.sh(script, input=REFUSES_TO_START)
     before = interval(booted)
     with Client(booted) as client:
         assert apply(booted, "{client_alive_interval: 51}", check=False).returncode == 1

@@ -86,7 +86,7 @@ def test_kept(kept: Machine) -> None:
     (server,) = found["servers"]
     assert server["pid"] == int(kept.run("systemctl", "show", "--property=MainPID", "ssh").stdout.split("=")[1])
     assert (server["unit"], server["program"]) == ("ssh.service", "/usr/sbin/sshd")
-    assert server["addresses"] == ["0.0.0.0:22", ":::22"]
+    assert server["addresses"] == ["0.0.0.0:22", "[::]:22"]
     assert server["has_read"] is True
     assert found["request"] == {
         "section": {"unresponsive_timeout": "20s"},
@@ -116,7 +116,7 @@ def test_what_a_file_that_is_gone_has_set_stays_with_sshd(kept: Machine) -> None
     kept.sh("echo 'ClientAliveInterval 7' >/etc/ssh/sshd_config.d/00-a.conf; systemctl restart ssh")
     kept.sh("rm /etc/ssh/sshd_config.d/00-a.conf; touch -d '+1 minute' /etc/ssh/sshd_config.d")
     assert status(kept, 2)[:2] == [
-        f"unknown: whether {SERVER} has read /etc/ssh/sshd_config.d as it is now is not known",
+        f"unknown: whether {SERVER} has read /etc/ssh/sshd_config.d, {DROP_IN} as it is now is not known",
         "remedy: systemctl restart ssh.service, open sessions survive",
     ]
     kept.sh("touch /etc/ssh/sshd_config.d; systemctl restart ssh")
@@ -153,7 +153,7 @@ def test_a_match_of_which_nobody_is_known(kept: Machine) -> None:
     kept.run("tee", "-a", "/etc/ssh/sshd_config", input=text)
     kept.run("systemctl", "restart", "ssh")
     assert status(kept, 2) == [
-        "unknown: what Match Group no-such-group changes is not known, since nobody is known whom it fits",
+        "unknown: what Match Group no-such-group changes is not known, since not everybody whom it may fit is known",
         "remedy: look at what that Match sets",
         *ASKED,
         *expected(kept),

@@ -77,8 +77,8 @@ def problems(machine: Machine, names: list[str]) -> list[str]:
     walk = all_pairs(names)
     assert len(walk) == len(names) * (len(names) - 1) + 1
     found = []
-    before: tuple[str, list[str | None]] = ("", [None, None, None])
-    for previous, name, (said, texts) in zip(["nothing", *walk], walk, walked(machine, walk)):
+    before, *after = walked(machine, ["nothing", *walk])
+    for previous, name, (said, texts) in zip(["nothing", *walk], walk, after):
         wanted = fresh[name][1] if not fresh[name][0] else before[1]
         if (said, texts) != (fresh[name][0], wanted):
             found.append(f"{name} after {previous}: {said or texts}, wanted {fresh[name]}")

@@ -125,7 +125,9 @@ class _Run:
             return Report(self._drop_in.path, self._policy, None, (), False, False, False)
         with self._transaction.tidied():
             report = self._in_the_first_way_that_is_read(ways)
-        self._note()
+        # What was done is done, and without a record some things are not known.
+        with contextlib.suppress(OSError, SshdError):
+            self._note()
         failures = [*self._failures, *self._restarts.pending]
         if failures:
             is_unknown = all(isinstance(error, UnansweredError) for error in failures)

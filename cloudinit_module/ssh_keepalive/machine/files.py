@@ -140,8 +140,7 @@ class Transaction:
     @contextlib.contextmanager
     def tidied(self) -> Iterator[None]:
         """Take away what this run leaves beside the files, and what a killed one has left."""
-        folder = self._host.at(paths.DROP_IN_FOLDER)
-        self.before = record.identify([self.files[2].path], [folder])
+        self.before = self._identity()
         names = self._names()
         self.unfinished = self.tidy()
         try:
@@ -151,7 +150,11 @@ class Transaction:
             with contextlib.suppress(OSError):
                 self.tidy()
                 if names == self._names() and not self.unfinished:
-                    record.carry_over(folder, self.before, record.identify([], [folder]), self._host)
+                    record.carry_over(self.before, self._identity(), self._host)
+
+    def _identity(self) -> record.Inputs:
+        drop_in_file, _, main_file = self.files
+        return record.identify([drop_in_file.path, main_file.path], [self._host.at(paths.DROP_IN_FOLDER)])
 
     def _names(self) -> Optional[List[str]]:
         """Return the names in the folder of drop-ins, None without one."""

@@ -162,17 +162,21 @@ def save(entries: Sequence[Entry], host: Host) -> None:
     _write(Record(processes.since_boot(), processes.clock(), tuple(entries)), host)
 
 
-def carry_over(folder: str, before: Inputs, after: Inputs, host: Host) -> None:
-    """Have a record say of a folder that it has not changed since, where it only lost what a run of ours had there."""
+def carry_over(before: Inputs, after: Inputs, host: Host) -> None:
+    """Have a record say of what a run of ours has put back, to the byte, that it has not changed since."""
     old = load(host)
-    if old is None or before.folders == after.folders:
+    if old is None:
         return
     entries = []
     for entry in old.entries:
-        folders = dict(entry.inputs.folders)
-        if folder in folders and folders[folder] == before.folders.get(folder):
-            folders[folder] = after.folders[folder]
-        entries.append(entry._replace(inputs=entry.inputs._replace(folders=folders)))
+        files, folders = dict(entry.inputs.files), dict(entry.inputs.folders)
+        for name, found in after.files.items():
+            if name in files and files[name] == before.files.get(name) and found[-1] == files[name][-1]:
+                files[name] = found
+        for folder, changed in after.folders.items():
+            if folder in folders and folders[folder] == before.folders.get(folder):
+                folders[folder] = changed
+        entries.append(entry._replace(inputs=Inputs(files, folders)))
     _write(old._replace(entries=tuple(entries)), host)
 
 

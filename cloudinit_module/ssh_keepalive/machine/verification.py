@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What a server reports, held against what it is expected to."""
 
+import re
 import shlex
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -127,8 +128,8 @@ def problem(deviation: Deviation, server: Server) -> Problem:
     if deviation.is_by_option:
         message = f"{deviation.message}, sshd is started with {deviation.set_by}, which overrides it"
         return Problem(message, _option_remedy(server))
-    local = [one for match in deviation.matches for one, _ in trace.criteria(match) if one.startswith("local")]
-    if deviation.connections and not local:
+    # Nobody is named by the address that sshd listens on.
+    if deviation.connections and not re.match(" for Match .*local", deviation.connections, re.IGNORECASE):
         remedy += ", or name whom it is for in ssh_keepalive.match"
     return Problem(f"{deviation.message}, {deviation.set_by} overrides it", remedy)
 
