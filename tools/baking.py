@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 from machine import Machine
@@ -27,7 +28,12 @@ def set_default(machine: Machine, section: str) -> None:
 def apply(machine: Machine, section: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Apply a section (YAML) to a running machine whose user-data has none."""
     set_default(machine, section)
-    return machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always", check=check)
+    answer = machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always", check=False)
+    if check and answer.returncode:
+        # cloud-init says only that it failed.
+        log = machine.run("cat", "/var/log/cloud-init.log").stdout
+        raise AssertionError(re.findall(r"^(?:ssh_keepalive\.[\w.]+\.)?\w+Error: .*$", log, re.MULTILINE)[-1:])
+    return answer
 
 
 def effective(machine: Machine, user: str = "root", address: str = "127.0.0.1") -> dict[str, str]:

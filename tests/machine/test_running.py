@@ -305,6 +305,8 @@ def test_uninstall_from_the_machine_itself_takes_the_policy_off(booted: Machine)
     booted.sh("! command -v ssh-keepalive")
     booted.run("rm", "/etc/cloud/cloud.cfg.d/95_ssh_keepalive.cfg")
     bake(booted)
+    # What it has read is not known any more.
+    restart(booted)
 
 
 def test_times_for_some(booted: Machine) -> None:

@@ -123,8 +123,14 @@ class _Run:
             ways = [_DROP_IN]
         else:
             return Report(self._drop_in.path, self._policy, None, (), False, False, False)
-        with self._transaction.tidied():
-            report = self._in_the_first_way_that_is_read(ways)
+        try:
+            with self._transaction.tidied():
+                report = self._in_the_first_way_that_is_read(ways)
+        except SshdError:
+            if self._restarts.done:
+                with contextlib.suppress(OSError, SshdError):
+                    audit.note_restored(self._audits, servers.find(self._host), self._restarts.done, self._host)
+            raise
         # What was done is done, and without a record some things are not known.
         with contextlib.suppress(OSError, SshdError):
             self._note()

@@ -6,7 +6,7 @@ import glob
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from .. import openssh
+from .. import openssh, sshd_config
 from ..openssh import NOBODY, Connection, Settings
 from ..policy import Policy
 from . import connections, files, processes, record, trace, verification
@@ -148,24 +148,53 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
     """
     old = record.load(host)
     anew = {_started_by(server) for server in restarted}
-    entries: List[record.Entry] = []
+    noted: List[record.Entry] = []
+    kept: List[record.Entry] = []
     for server in now:
         key = record.key(server)
         found = next((one for one in audits if record.key(one.server) == key), None)
-        if found is None or found.deviations or not found.is_unchanged:
-            continue
-        policy = found.settings.policy.section() if found.settings else False
-        found = found._replace(server=server, inputs=_inputs(found.reply))
-        if elsewhere(found, host):
-            continue
-        entry = record.Entry(key, found.inputs, policy, None)
-        if server.listener:
-            entry = entry._replace(generation=record.generation(server.listener))
-            if _started_by(server) not in anew and not found.reading(old).is_current:
-                entries += [one for one in (old.entries if old else ()) if one.server == key]
-                continue
-        entries.append(entry)
-    record.save(entries, host)
+        entry = found and _entry(found._replace(server=server), _started_by(server) in anew, old, host)
+        if entry:
+            noted.append(entry)
+        elif old:
+            kept += [one for one in old.entries if one.server == key]
+    # What was noted before stays true, of what was started after that.
+    if noted:
+        record.save([*noted, *kept], host)
+
+
+def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
+    """Note that servers which were restarted with what was put back have read that, as they had before."""
+    old = record.load(host)
+    drop_in = files.drop_in(host).path
+    text = files.text(drop_in)
+    policy = sshd_config.read_policy(text) if text else None
+    anew = {_started_by(server) for server in restarted}
+    noted = []
+    for server in now:
+        found = next((one for one in audits if record.key(one.server) == record.key(server)), None)
+        if found and server.listener and _started_by(server) in anew:
+            inputs = _inputs(found.reply)
+            if inputs.without(drop_in).files == found.inputs.without(drop_in).files:
+                generation = record.generation(server.listener)
+                section = policy.section() if policy else False
+                noted.append(record.Entry(record.key(server), inputs, section, generation))
+    names = {entry.server for entry in noted}
+    if noted:
+        record.save([*noted, *(one for one in (old.entries if old else ()) if one.server not in names)], host)
+
+
+def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host) -> Optional[record.Entry]:
+    """Return what is to be noted of a server, None where it is not known to enforce what it has read."""
+    if found.deviations or not found.is_unchanged:
+        return None
+    policy = found.settings.policy.section() if found.settings else False
+    found = found._replace(inputs=_inputs(found.reply))
+    if elsewhere(found, host) or not (is_anew or found.reading(old).is_current):
+        return None
+    listener = found.server.listener
+    generation = record.generation(listener) if listener else None
+    return record.Entry(record.key(found.server), found.inputs, policy, generation)
 
 
 def _started_by(server: Server) -> object:

@@ -62,7 +62,9 @@ def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, ref
     assert refused() == (
         "after its restart sshd is down: exit 0 without a word; the old configuration is restored, sshd is active"
     )
-    assert verbs(machine, "rc-service")[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
+    # At the end it is looked for again, to be noted.
+    said = verbs(machine, "rc-service")[:-1]
+    assert said[-7:] == ["restart", "status", "restart", "status", "zap", "restart", "status"]
     assert not (machine.run / "started.late").exists()
 
 
@@ -75,7 +77,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, refused, mon
     assert refused() == (
         "after its restart sshd is down: exit 0 without a word; the old configuration is restored, sshd is active"
     )
-    assert verbs(machine)[-4:] == ["restart", "status", "restart", "status"]
+    assert verbs(machine)[:-1][-4:] == ["restart", "status", "restart", "status"]
 
 
 @pytest.mark.parametrize(

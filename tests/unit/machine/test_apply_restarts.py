@@ -449,10 +449,3 @@ def test_the_way_back_has_time_of_its_own(running, monkeypatch):
         apply(POLICY, running.host())
     assert str(caught.value).endswith("; the old configuration is restored, sshd is active")
     assert left[0] <= 0 < left[1]
-
-
-def test_a_run_that_was_undone_leaves_nothing_in_the_way_of_the_next(running, refused):
-    running.set("systemctl", dies_of="Interval 45")
-    refused()
-    running.set("systemctl", dies_of="")
-    assert apply(POLICY, running.host()).restarted
