@@ -20,6 +20,8 @@ MAIN = "/etc/ssh/sshd_config"
 
 # Where the fault is in files that others have, too: all that a case may change, put away and brought back.
 PUT_AWAY = """\
+# It would use what is taken away and brought back here, after each start of sshd.
+systemctl mask --now ssh-keepalive-note
 mkdir -p /pristine/usr
 # Debian 11 need not have /bin and /usr/bin in one.
 test -e /usr/bin/systemctl || mv /bin/systemctl /usr/bin

@@ -40,6 +40,17 @@ STAGED = {
     "the service's bundled options": Staged(
         "echo 'SSHD_OPTS=-4oAllowUsers=deploy' >/etc/default/ssh", "/etc/default/ssh", "AllowUsers=deploy"
     ),
+    "a command before the unit's own": Staged(
+        "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n' "
+        ">/etc/systemd/system/ssh.service.d/x.conf; systemctl daemon-reload",
+        "/etc/systemd/system/ssh.service.d/x.conf",
+    ),
+    "a condition of the unit's": Staged("touch /etc/ssh/sshd_not_to_be_run", "/etc/ssh/sshd_not_to_be_run"),
+    "another folder of drop-ins": Staged(
+        f"cp -a {FOLDER} {FOLDER}.new; echo 'AllowUsers deploy' >{FOLDER}.new/50-b.conf; "
+        f"mv {FOLDER} {FOLDER}.old; mv {FOLDER}.new {FOLDER}",
+        f"{FOLDER}/50-b.conf",
+    ),
     "a drop-in of the unit": Staged(
         "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStart=\\n"
         "ExecStart=/usr/sbin/sshd -D -o AllowUsers=deploy\\n' >/etc/systemd/system/ssh.service.d/x.conf; "

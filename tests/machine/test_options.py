@@ -45,6 +45,12 @@ OPTIONS = {
     "ours in an Environment of the unit": Options(
         "", SEVEN, "[Service]\nEnvironment=X=-oClientAliveInterval=7\n" + UNIT[10:].format("$X")
     ),
+    "ours with a blank in an Environment of the unit": Options(
+        "", SEVEN, '[Service]\nEnvironment="X=-o ClientAliveInterval=7"\n' + UNIT[10:].format("$X")
+    ),
+    "ours in one of many EnvironmentFiles": Options(
+        "", SEVEN, "[Service]\nEnvironmentFile=-/etc/default/mi*\n" + UNIT[10:].format("$MINE")
+    ),
     "ours in another EnvironmentFile": Options(
         "", SEVEN, "[Service]\nEnvironmentFile=/etc/default/mine\n" + UNIT[10:].format("$MINE")
     ),

@@ -71,7 +71,12 @@ LINES = {
     "quotes": Line("User root", block='ClientAliveInterval "7"\n'),
     "upper case": Line("User alice", block="CLIENTALIVEINTERVAL 7\n"),
     "an Include": Line("User alice", block="Include /etc/ssh/extra.conf\n"),
-    "an Include of a Match": Line("User alice", block="Include /etc/ssh/match.conf\n"),
+    "an Include of a Match": Line("User alice", (1, 2), block="Include /etc/ssh/match.conf\n"),
+    "a hundred users": Line("User " + ",".join(f"customer-{number:04}" for number in range(100))),
+    "the second of two users": Line("User al", block="  ClientAliveInterval 61\nMatch User al,bo\n" + BLOCK),
+    "a form feed in a comment": Line("User al", block="  # page \fMatch User x\n" + BLOCK),
+    "a name that is no ASCII": Line("User müller", (0,), block="  X11Forwarding no\n"),
+    "a directory's group": Line('Group "CORP\\domain admins"', (0,), block="  X11Forwarding no\n"),
     "no keyword of ours": Line("User root", (0,), block="  X11Forwarding no\n"),
     "no keyword of ours, nobody": Line("Group no-such-group", (0,), block="  ForceCommand internal-sftp\n"),
     "the same value": Line("User root", (0,), block="  ClientAliveInterval 61\n"),
@@ -121,6 +126,28 @@ def test_the_newest(newest: Machine, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each(each: Machine, name: str) -> None:
     stand(each, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("match", "entry", "who"),
+    [
+        ("User root,backup", "{user: root, client_alive_interval: 300}", "user=backup,addr=192.0.2.9"),
+        (
+            "Address 10.0.0.0/8,192.168.0.0/16",
+            "{address: 10.0.0.0/8, client_alive_interval: 300}",
+            "user=x,addr=192.168.0.9",
+        ),
+    ],
+)
+def test_those_whom_an_entry_of_ours_leaves_to_a_line(newest: Machine, match: str, entry: str, who: str) -> None:
+    serving.as_it_was(newest)
+    newest.run("tee", "-a", MAIN, input=f"\nMatch {match}\n{BLOCK}")
+    restart(newest)
+    assert apply(newest, f"{{client_alive_interval: 61, match: [{entry}]}}").code == 0
+    assert oracle(newest, who) == "7"
+    found = status(newest)
+    assert (found.code, f"for Match {match}" in found.problems) == (1, True)
 
 
 @pytest.mark.slow

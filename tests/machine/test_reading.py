@@ -59,6 +59,9 @@ EVENTS = {
     ),
     "a conflict that comes after ours": Event(f"echo '{THEIRS}' >{FOLDER}/50-b.conf\n" + RESTART),
     "other files without a record": Event(NO_RECORD + f"sed -i '1iMaxAuthTries 5' {MAIN}", NOT_SURE),
+    # It is noted after each start.
+    "a restart, and a chmod later": Event(RESTART + f"sleep 1.5; chmod 600 {MAIN}"),
+    "a restart, and another keyword later": Event(RESTART + f"sleep 1.5; echo 'MaxAuthTries 5' >>{MAIN}"),
     # No holes
     "a conflict": Event(CONFLICT, BAD),
     "a conflict that sshd has read": Event(CONFLICT + RESTART, BAD, False),
@@ -75,6 +78,30 @@ EVENTS = {
     ),
     "the same with both": Event(
         CONFLICT + RESTART + NO_RECORD + f"rm {FOLDER}/00-a.conf; touch -d tomorrow /run/sshd.pid", BAD, False
+    ),
+    "the same by a backup's times": Event(
+        f"cp -a {FOLDER} /srv/backup\n" + CONFLICT + RESTART + f"rm {FOLDER}/00-a.conf; touch -r /srv/backup {FOLDER}",
+        BAD,
+        False,
+    ),
+    "another folder moved there": Event(
+        f"cp -a {FOLDER} {FOLDER}.good; sleep 0.1\n"
+        + CONFLICT
+        + RESTART
+        + f"mv {FOLDER} {FOLDER}.bad; mv {FOLDER}.good {FOLDER}",
+        BAD,
+        False,
+    ),
+    "another folder moved to where a link leads": Event(
+        f"mkdir -p /srv/conf /srv/good; echo '{THEIRS}' >/srv/conf/a.conf; echo '# x' >/srv/good/a.conf\n"
+        f"ln -s /srv/conf/a.conf {FOLDER}/00-a.conf; sleep 0.1\n"
+        + RESTART
+        + "mv /srv/conf /srv/bad; mv /srv/good /srv/conf",
+        BAD,
+        False,
+    ),
+    "a file with a name that is no ASCII, emptied": Event(
+        f"echo '{THEIRS}' >{FOLDER}/00-Zürich.conf\n" + RESTART + f": >{FOLDER}/00-Zürich.conf", BAD, False
     ),
     "a file emptied": Event(CONFLICT + RESTART + f": >{FOLDER}/00-a.conf", BAD, False),
     "a file renamed": Event(CONFLICT + RESTART + f"mv {FOLDER}/00-a.conf {FOLDER}/00-a.conf.off", BAD, False),

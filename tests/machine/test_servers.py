@@ -42,6 +42,13 @@ SECONDS = {
         "old.service",
     ),
     "a copy of the program": Second(f"mkdir -p /opt/x; cp /usr/sbin/sshd /opt/x/sshd; /opt/x/sshd -f {MANAGEMENT}"),
+    "an instance of a template": Second(
+        "printf '[Service]\\nExecStart=/usr/sbin/sshd -D -f /etc/ssh/sshd_config_%%i\\n' "
+        ">/etc/systemd/system/inst@.service; systemctl daemon-reload; systemctl start inst@mgmt",
+        "inst@mgmt.service",
+    ),
+    "a link with another name": Second(f"ln -sf sshd /usr/sbin/sshd-second; /usr/sbin/sshd-second -f {MANAGEMENT}"),
+    "a copy with another name": Second(f"cp /usr/sbin/sshd /usr/sbin/mysshd; /usr/sbin/mysshd -f {MANAGEMENT}"),
     "a file elsewhere": Second("/usr/sbin/sshd -f /srv/sshd.conf", file="/srv/sshd.conf"),
 }
 NAMES = list(SECONDS)
@@ -51,7 +58,9 @@ def start(machine: Machine, name: str, *lines: str) -> int:
     """Start a second sshd whose file begins with some lines; return its process."""
     second = SECONDS[name]
     serving.as_it_was(machine)
-    machine.sh("for unit in visor extra old; do systemctl stop $unit 2>/dev/null || true; done; systemctl reset-failed")
+    machine.sh("pkill '^sshd-second$|^mysshd$' || true")
+    machine.sh("for unit in visor extra old inst@mgmt; do systemctl stop $unit 2>/dev/null || true; done")
+    machine.run("systemctl", "reset-failed")
     text = "".join(f"{line}\n" for line in lines) + f"Port 2222\nPermitRootLogin yes\n{second.options}"
     machine.run("tee", second.file, input=text)
     machine.sh(second.script)

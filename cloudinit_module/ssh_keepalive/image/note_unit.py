@@ -13,7 +13,7 @@ Before=cloud-final.service
 [Service]
 Type=oneshot
 # Without a policy there is nothing to note; systemd before 243 does not know this, and the command finds that out, too.
-ExecCondition=/bin/grep -qs ssh.keepalive {drop_in} {main}
+ExecCondition=/bin/grep -D skip -qs ssh.keepalive {drop_in} {main}
 ExecStart=-{command} note
 TimeoutStartSec=30
 """

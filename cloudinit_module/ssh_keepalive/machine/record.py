@@ -89,8 +89,11 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
     for file in files:
         with contextlib.suppress(OSError):
             status = os.stat(file)
-            with open(file, "rb") as stream:
-                content = hashlib.sha256(stream.read()).hexdigest()
+            content = ""
+            # A pipe is not waited for.
+            if stat.S_ISREG(status.st_mode):
+                with open(file, "rb") as stream:
+                    content = hashlib.sha256(stream.read()).hexdigest()
             changed = max(status.st_ctime_ns, _way_changed(file))
             found[file] = [status.st_dev, status.st_ino, changed, status.st_size, content]
     times = {}

@@ -87,6 +87,7 @@ class Restarts:
         if server.unit:
             self.done.append(server)
             service.restart(server.unit, self._host)
+            self._wait_until_it_listens(server)
         elif server.script:
             self.done.append(server)
             server.script.restart(self._host)
@@ -96,6 +97,15 @@ class Restarts:
         else:
             message = f"{place} is written, but {server.name} is no service's and has not read it"
             self.pending.append(SshdError(Problem(message, server.restart_command)))
+
+    def _wait_until_it_listens(self, server: Server) -> None:
+        """Wait, but not for long: systemd calls a unit that says nothing (Type=simple) active at once."""
+        end = time.monotonic() + _SIGNAL_SECONDS
+        while server.listener and server.listener.addresses and time.monotonic() < end:
+            now = [one for one in processes.listeners(self._host) if one.pid != server.listener.pid]
+            if any(set(one.addresses) & set(server.listener.addresses) for one in now):
+                return
+            time.sleep(0.05)
 
     def _may_be_signalled(self, listener: Listener) -> bool:
         """Return whether a process reads its files anew at a signal; with sockets that it was handed it ends."""

@@ -248,6 +248,12 @@ def test_a_record_that_cannot_be_written_is_none(machine):
     assert record.load(machine.host()) is None
 
 
+def test_a_pipe_is_identified_without_waiting_for_it(tmp_path):
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    assert list(record.identify([pipe], []).files) == [pipe]
+
+
 def test_files_and_folders_are_identified(tmp_path):
     file, link, folder = tmp_path / "file", tmp_path / "link", tmp_path / "folder"
     file.write_text("x")
