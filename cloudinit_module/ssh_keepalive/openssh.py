@@ -116,6 +116,11 @@ def parse_version(text: str) -> Optional[Version]:
     return (int(found.group(1)), int(found.group(2))) if found else None
 
 
+def name_of(version: Version) -> str:
+    """Return how a version is called: OpenSSH 9.2."""
+    return "OpenSSH {}.{}".format(*version)
+
+
 def version_of(name: str) -> Optional[Version]:
     """Return the version that `9.2`, `9.2p1`, `OpenSSH_9.2p1` or a distribution's name means, None without one."""
     found = re.match(r"(?:OpenSSH_)?([1-9][0-9]?\.[0-9]{1,2})(?:p[0-9]+)?$(?!\n)", name)
@@ -228,7 +233,7 @@ def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:
 
 
 def _cannot(path: Path, value: Union[int, str], version: Version, why: str) -> Problem:
-    return Problem(path, "{}: OpenSSH {}.{} {}".format(value, *version, why))
+    return Problem(path, f"{value}: {name_of(version)} {why}")
 
 
 def client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directives, Optional[int]]:

@@ -309,7 +309,7 @@ def test_a_configuration_that_sshd_refuses(kept: Machine) -> None:
     assert found[0].startswith(
         "not enforced: sshd refuses its configuration: /etc/ssh/sshd_config.d/00-a.conf: line 1: "
     )
-    assert found[1] == "remedy: correct that until sshd -t is silent"
+    assert found[1] == "remedy: correct that until /usr/sbin/sshd -t is silent"
 
 
 def test_what_has_not_been_registered(kept: Machine) -> None:

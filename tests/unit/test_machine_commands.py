@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 from jsonschema import Draft4Validator
 from ssh_keepalive.cli import main
+from ssh_keepalive.machine import problem
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy, PolicyError, Problem
 
@@ -126,7 +127,7 @@ def test_status_of_what_is_no_image(capsys, tmp_path):
     assert main(["status", "--root", str(tmp_path)]) == 2
     assert capsys.readouterr().out == (
         "unknown: no cloud-init in /usr/lib/python3* or /usr/local/lib/python3*, install it first\n"
-        "remedy: correct that, and ask again\n"
+        "remedy: correct that, then ssh-keepalive status\n"
     )
 
 
@@ -156,7 +157,7 @@ def test_status_of_this_machine(monkeypatch, capsys, code):
     assert capsys.readouterr().out == '{\n  "words": "asked of this machine"\n}\n'
 
 
-@pytest.mark.parametrize("error", [SshdError("no answer"), OSError("no answer")], ids=repr)
+@pytest.mark.parametrize("error", [SshdError(problem.Problem("no answer")), OSError("no answer")], ids=repr)
 def test_status_of_a_machine_that_cannot_be_looked_at(monkeypatch, capsys, error):
     def no_answer(host):
         raise error

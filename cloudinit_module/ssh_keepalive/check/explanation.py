@@ -4,7 +4,7 @@
 import textwrap
 from typing import List, Tuple, Union
 
-from ..openssh import Settings, Version, client_alive, has, translate
+from ..openssh import Settings, Version, client_alive, has, name_of, translate
 from ..policy import KEY, Entry, Path, Policy, Problem
 
 # One on which the pair means what it does on most, and one of those (9.2 to 9.4) on which it means twice that
@@ -27,7 +27,7 @@ def surprises(policy: Policy) -> List[Problem]:
 
 def explain(policy: Policy, version: Version) -> str:
     """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot enforce it."""
-    name = "OpenSSH {}.{}".format(*version)
+    name = name_of(version)
     if not policy.enabled:
         return f"On {name}: the policy is taken off, sshd has its own settings for everybody.\n"
     settings = translate(policy, version)

@@ -41,7 +41,7 @@ class Report(NamedTuple):
         does = "off, sshd keeps its other settings"
         if self.settings:
             values = ", ".join(f"{keyword} {value}" for keyword, value in self.settings.directives)
-            version = "OpenSSH {}.{}".format(*self.settings.version)
+            version = openssh.name_of(self.settings.version)
             does = f"{openssh.promise(self.settings)} ({' on '.join(filter(None, (values, version)))})"
         file = f"{self.file} {'changed' if self.changed else 'unchanged'}"
         if self.restarted:
@@ -78,7 +78,7 @@ def reapply(host: Host) -> Optional[Report]:
     Raise PolicyError or SshdError if that cannot be done.
     """
     with _exclusive(host):
-        file = place(host)
+        file = files.policy_file(host)
         text = files.text(file)
         if text is None:
             return None
@@ -86,12 +86,6 @@ def reapply(host: Host) -> Optional[Report]:
         if policy is None:
             raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
         return _Run(policy, host).do()
-
-
-def place(host: Host) -> str:
-    """Return the file in which the policy is, or would be if sshd reads drop-ins: the drop-in or the main file."""
-    main = servers.main_file(host)
-    return main if sshd_config.holds_policy(files.text(main) or "") else host.at(paths.DROP_IN)
 
 
 class _Run:
@@ -145,7 +139,7 @@ class _Run:
         is_ours_to_change = self._server.main == self._host.at(paths.MAIN)
         if not openssh.has(settings.version, "reads-drop-ins"):
             if not is_ours_to_change:
-                version = "OpenSSH {}.{}".format(*settings.version)
+                version = openssh.name_of(settings.version)
                 raise SshdError(Problem(f"{version} reads no drop-ins, and {self._server.main} is not ours to change"))
             return [_IN_MAIN]
         ways = [] if sshd_config.holds_policy(files.text(self._server.main) or "") else [_DROP_IN]

@@ -11,7 +11,7 @@ import time
 from typing import Iterator, List, Mapping, NamedTuple, Optional
 
 from .. import paths, sshd_config
-from . import record
+from . import record, servers
 from .host import Host
 from .problem import Problem, SshdError
 
@@ -92,6 +92,12 @@ def stands(file: File, content: Optional[str]) -> bool:
         and stat.S_IMODE(status.st_mode) == file.mode
         and owners == (os.geteuid(), os.getegid())
     )
+
+
+def policy_file(host: Host) -> str:
+    """Return the file in which the policy is, or would be if sshd reads drop-ins: the drop-in or the main file."""
+    main_file = servers.main_file(host)
+    return main_file if sshd_config.holds_policy(text(main_file) or "") else host.at(paths.DROP_IN)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
 from . import files, match_lines, record, servers, trace, verification
-from .apply import place
 from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
 from .judgement import not_read
@@ -20,6 +19,7 @@ from .state import ServerState
 from .verification import Deviation
 
 _REAPPLY = "ssh-keepalive reapply"
+_ASK_AGAIN = "correct that, then ssh-keepalive status"
 # For one Match line of somebody else's
 _MOST_CONNECTIONS = 250
 
@@ -85,9 +85,11 @@ def _audited(
     except UnansweredError as error:
         findings.unknowns += error.problems
     except SlowError as error:
-        findings.unknowns.append(Problem(str(error), "have sshd answer"))
-    except (SshdError, PolicyError) as error:
-        findings.problems.append(Problem(str(error), "correct that until sshd -t is silent"))
+        findings.unknowns += error.remedied(_ASK_AGAIN)
+    except SshdError as error:
+        findings.problems += error.remedied(_ASK_AGAIN)
+    except PolicyError as error:
+        findings.problems.append(Problem(f"{server.name}: {error}", "have it started from a newer OpenSSH"))
     else:
         if found.reply.about:
             return found
@@ -114,9 +116,9 @@ def _explain(found: Audit, text: str, questions: Questions, host: Host, findings
         try:
             deviations += _for_others_lines(found, questions, host, findings)
         except SlowError as error:
-            findings.unknowns.append(Problem(f"not everything was asked: {error}", "ask again"))
+            findings.unknowns.append(Problem(f"not everything was asked: {error}", _ASK_AGAIN))
         except SshdError as error:
-            findings.problems.append(Problem(str(error), "correct that until sshd -t is silent"))
+            findings.problems += error.remedied(_ASK_AGAIN)
     findings.notes += [note for note in found.notes if note not in findings.notes]
     findings.deviations += deviations
     flaw = _flaw(text, found, host)
@@ -177,12 +179,14 @@ def _is_own(set_by: Optional[str], text: str, host: Host) -> bool:
     if set_by is None:
         return True
     file, _, line = set_by.rpartition(":")
-    return file == place(host) and (file == host.at(paths.DROP_IN) or int(line) <= sshd_config.lines_before(text))
+    return file == files.policy_file(host) and (
+        file == host.at(paths.DROP_IN) or int(line) <= sshd_config.lines_before(text)
+    )
 
 
 def _flaw(text: str, found: Audit, host: Host) -> str:
     """Return what is wrong with the text of the drop-in or of the main file with our blocks, "" for nothing."""
-    file, settings = place(host), found.settings
+    file, settings = files.policy_file(host), found.settings
     if settings is None:
         return ""
 

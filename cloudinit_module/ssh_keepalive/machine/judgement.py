@@ -69,7 +69,7 @@ class Judge:
             return [not_read(found, drop_in)]
         ours = [one for one in deviations if one.file == drop_in]
         if ours and found.settings:
-            version = "OpenSSH {}.{}".format(*found.settings.version)
+            version = openssh.name_of(found.settings.version)
             message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
             return [Problem(message, "have both started from the same program")]
         return [verification.problem(one, found.server) for one in deviations]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What is not as it was asked, and what to do about it: raised by apply, shown by status, in the same words."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 
 class Problem(NamedTuple):
@@ -23,6 +23,10 @@ class SshdError(Exception):
         self.problems = problems
         # One plain string: cloud-init status shows repr(exception).
         super().__init__("; ".join(map(str, problems)))
+
+    def remedied(self, remedy: str) -> Tuple[Problem, ...]:
+        """Return the problems, with a remedy for those that have none of their own."""
+        return tuple(one if one.remedy else one._replace(remedy=remedy) for one in self.problems)
 
 
 class NotReadError(SshdError):

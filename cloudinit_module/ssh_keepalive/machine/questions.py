@@ -86,18 +86,17 @@ class Questions:
             said = answer._replace(err=trace.complaint(answer.err)).last_words()
             if NO_FOLDER in said or NO_KEYS in said:
                 raise UnansweredError(Problem(f"sshd -T answers once sshd has started: {said}", "start sshd"))
-            raise SshdError(Problem(f"sshd refuses its configuration: {said}"))
+            remedy = f"correct that until {server.test_command} is silent"
+            raise SshdError(Problem(f"sshd refuses its configuration: {said}", remedy))
         if loads_keys:
             self._keys_loaded.add(place)
         return Reply(answer.out, trace.decoded(answer.err), about)
 
     def check(self, server: Server) -> None:
         """Raise SshdError if a server that runs would not start again with its own program and options."""
-        arguments = server.arguments
-        options = [*arguments.options, *(["-f", server.main] if arguments.main else [])] if arguments else []
         self._make_run_folder()
         # Without a host key for asking: its own are what it would start with.
-        answer = self._host.run(server.program, "-t", *options)
+        answer = self._host.run(server.program, "-t", *server.own_options)
         if answer.code != 0:
             raise SshdError(Problem(f"sshd runs, but would not start again: {answer.last_words()}"))
 

@@ -10,7 +10,8 @@ from ..sshd_config import criterion
 from . import processes
 from .state import REGISTERED, State
 
-_MOST_VALUES = 5000
+# 250 match entries of one pattern with all that one can have fit
+_MOST_VALUES = 2500
 # 250 patterns fit
 _LONGEST_SECTION = 20000
 _DEVIATION = ("keyword", "expected", "reported", "connections", "set_by")

@@ -63,6 +63,18 @@ class Server(NamedTuple):
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
     @property
+    def own_options(self) -> Tuple[str, ...]:
+        """Return the options with which its program reads what it reads."""
+        if self.arguments is None:
+            return ()
+        return (*self.arguments.options, *(("-f", self.main) if self.arguments.main else ()))
+
+    @property
+    def test_command(self) -> str:
+        """Return the command that says what it refuses of its configuration."""
+        return " ".join(map(shlex.quote, (self.program, "-t", *self.own_options)))
+
+    @property
     def restart_command(self) -> str:
         """Return the command that has it read its files anew."""
         if self.unit:

@@ -8,7 +8,6 @@ from .. import openssh, policy, sshd_config, tmout
 from ..openssh import Settings
 from ..policy import Policy, PolicyError
 from . import audit, files, inspection, instance, processes, record, servers, shells, state
-from .apply import place
 from .host import Host
 from .problem import Problem, SshdError
 from .questions import Questions
@@ -24,7 +23,7 @@ def status(host: Host, root: str = "/") -> State:
     """Return the state of a machine."""
     host.spend_reserve()
     try:
-        text = files.text(place(host))
+        text = files.text(files.policy_file(host))
         request = instance.request(root)
         unregistered, problems, notes = _registration(root)
     except PermissionError as error:
@@ -36,7 +35,7 @@ def status(host: Host, root: str = "/") -> State:
         failure = request.failure
         # What was applied later, by hand, is as it was expected.
         is_other = not found.problems and not found.is_as_requested
-        if failure and is_other and failure.at > os.stat(place(host)).st_mtime:
+        if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, _APPLY),))
     healthy = (state.ENFORCED, state.NOT_CONFIGURED)
@@ -59,7 +58,7 @@ def note(host: Host) -> None:
 
 
 def _note(host: Host) -> None:
-    text = files.text(place(host))
+    text = files.text(files.policy_file(host))
     policy_in_force = sshd_config.read_policy(text) if text else None
     if policy_in_force is None:
         return
@@ -82,7 +81,9 @@ def image_status(root: str) -> State:
 
 def unknown(error: Exception) -> State:
     """Return the state of what could not be looked at."""
-    return State(state.UNKNOWN, (Problem(str(error), "correct that, and ask again"),))
+    remedy = "correct that, then ssh-keepalive status"
+    problems = error.remedied(remedy) if isinstance(error, SshdError) else (Problem(str(error), remedy),)
+    return State(state.UNKNOWN, problems)
 
 
 def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], List[str]]:
@@ -117,7 +118,7 @@ def _not_done(host: Host, request: instance.Request) -> List[Problem]:
         return [_refusal(request, error)]
     if asked is None or not asked.enabled:
         return []
-    message = f"{', '.join(request.sources)} asks for a policy, and there is no {place(host)}"
+    message = f"{', '.join(request.sources)} asks for a policy, and there is no {files.policy_file(host)}"
     if request.failure:
         message += f": {request.failure.reason}"
     return [Problem(message, _APPLY)]
@@ -131,7 +132,7 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
     found = State(state.ENFORCED, request=request)
     written = sshd_config.read_policy(text)
     if written is None:
-        message = f"{place(host)} has no policy line that can be read"
+        message = f"{files.policy_file(host)} has no policy line that can be read"
         return found._replace(problems=(Problem(message, "ssh-keepalive apply FILE"),))
     found = found._replace(policy=written, is_as_requested=_is_asked(request, written))
     questions = Questions(host, prepares=False)
@@ -144,7 +145,7 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
         remedy = "ssh-keepalive apply FILE, with a policy that it can enforce"
         return found._replace(problems=(Problem(str(error), remedy),))
     except SshdError as error:
-        return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "have sshd answer"),))
+        return unknown(error)._replace(request=request, policy=written)
     findings = inspection.inspect(known, text, settings, questions, host)
     problems = [*findings.problems, *_profile_problems(settings, host), *_refused(request, server, questions)]
     if findings.unknowns and not problems:

@@ -4,8 +4,8 @@ import os
 import stat
 
 import pytest
-from ssh_keepalive.machine import record
-from ssh_keepalive.machine.apply import apply, place, reapply
+from ssh_keepalive.machine import files, record
+from ssh_keepalive.machine.apply import apply, reapply
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy
 
@@ -174,8 +174,8 @@ def test_the_first_packages_header_is_no_change(machine):
 
 
 def test_where_the_policy_is(machine):
-    assert place(machine.host()) == str(machine.file)
+    assert files.policy_file(machine.host()) == str(machine.file)
     machine.openssh("8.0")
     machine.main.write_text("UsePAM yes\n")
     apply(POLICY, machine.host())
-    assert place(machine.host()) == str(machine.main)
+    assert files.policy_file(machine.host()) == str(machine.main)

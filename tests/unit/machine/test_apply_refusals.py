@@ -56,6 +56,7 @@ def test_somebody_elses_broken_drop_in_is_named_before_anything_is_replaced(mach
     assert refused() == (
         "sshd refuses its configuration: /etc/ssh/sshd_config.d/50-b.conf: line 1: Bad configuration option: Broken / "
         "/etc/ssh/sshd_config.d/50-b.conf: terminating, 1 bad configuration options"
+        ": correct that until /usr/sbin/sshd -t is silent"
     )
 
 

@@ -76,11 +76,11 @@ def test_no_host_key_can_be_made(machine, refused):
         ({"-V": (0, "", "")}, "/usr/sbin/sshd -V names no OpenSSH version: exit 0 without a word"),
         (
             {"-V": (1, "", "OpenSSH_9.2"), "-T": (1, "", "rubbish\n\nOpenSSH_9.2")},
-            "sshd refuses its configuration: rubbish / OpenSSH_9.2",
+            "sshd refuses its configuration: rubbish / OpenSSH_9.2: correct that until /usr/sbin/sshd -t is silent",
         ),
         (
             {"-V": (3, "", "OpenSSH_9.2"), "-T": (3, "", "OpenSSH_9.2 \udcff")},
-            "sshd refuses its configuration: OpenSSH_9.2 \ufffd",
+            "sshd refuses its configuration: OpenSSH_9.2 \ufffd: correct that until /usr/sbin/sshd -t is silent",
         ),
         (
             {"-V": (0, "OpenSSH_9.2", ""), "-T": (0, "OpenSSH_9.2\n", "")},

@@ -282,7 +282,7 @@ def test_no_sshd(enforced):
     enforced.stop()
     assert told(enforced, 2, path="/nowhere")[:2] == [
         "unknown: sshd is not on this machine (looked in /nowhere)",
-        "remedy: have sshd answer",
+        "remedy: correct that, then ssh-keepalive status",
     ]
 
 
