@@ -1,4 +1,4 @@
-"""What keeping a policy costs a first boot, and since when it is in force, by the module and by the usual recipes."""
+"""What enforcing a policy costs a first boot, and since when it is in effect, by the module and by usual recipes."""
 
 from __future__ import annotations
 
@@ -161,7 +161,8 @@ def compile_as_packages_do(root: Path) -> None:
 
 def remove_compiled(root: Path) -> None:
     """Leave what an install from another Python leaves."""
-    shutil.rmtree(root / PACKAGES_FOLDER / "ssh_keepalive/__pycache__", ignore_errors=True)
+    for folder in list((root / PACKAGES_FOLDER / "ssh_keepalive").rglob("__pycache__")):
+        shutil.rmtree(folder)
     for file in (root / PACKAGES_FOLDER / "__pycache__").glob("cc_ssh_keepalive.*"):
         file.unlink()
 

@@ -54,7 +54,7 @@ def run(suite: str) -> bool:
             (float(at), "sshd began to listen")
             for at in re.findall(r"^([0-9.]+) .*listening on 0.0.0.0", journal, re.M)
         ]
-        events.append((float(machine.run("stat", "-c", "%.9Z", DROP_IN).stdout), "the drop-in landed"))
+        events.append((float(machine.run("stat", "-c", "%.9Z", DROP_IN).stdout), "the drop-in was written"))
         for at, event in sorted(events):
             show(f"{at - began:6.2f} s after power-on  {event}")
 
@@ -73,15 +73,15 @@ def run(suite: str) -> bool:
             sessions["frozen"].freeze()
             sessions["frozen"].begin()
             ended = watch(sessions, 1.1 * max(asked.values()))
-    kept = True
+    enforced = True
     for name, promised in (("frozen", asked["unresponsive_timeout"]), ("idle", asked["idle_timeout"]), ("used", None)):
         end = ended[name]
         so = end is None if promised is None else end is not None and abs(end - promised) <= max(2, 0.05 * promised)
         wanted = "lives" if promised is None else f"{promised} s"
         measured = "lives" if end is None else f"ended after {end:.1f} s"
-        show(f"{name:8} asked: {wanted:8} measured: {measured:20} {'kept' if so else 'NOT KEPT'}")
-        kept = kept and so
-    return kept
+        show(f"{name:8} asked: {wanted:8} measured: {measured:20} {'enforced' if so else 'NOT ENFORCED'}")
+        enforced = enforced and so
+    return enforced
 
 
 def seconds(time: str) -> int:

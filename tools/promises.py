@@ -15,7 +15,7 @@ from sessions import KINDS, Session
 COUNT = 3  # the articles' ClientAliveCountMax; what they promise is that times the interval
 
 
-def kept(asked: int) -> dict[str, dict[str, Any]]:
+def ended(asked: int) -> dict[str, dict[str, Any]]:
     """Return by release when clients are gone, in seconds since they were last heard of; None for never."""
     # At the same time, since it is waiting that takes the time; one after the other what is over long before the rest.
     with ThreadPoolExecutor(2 * len(RELEASES)) as pool:
@@ -30,7 +30,7 @@ def articles(asked: int, suite: str) -> dict[str, Any]:
     """Return when clients are gone by the pair that is said to end idle sessions after that time."""
     pair = f"{{client_alive_interval: {asked // COUNT}, client_alive_count_max: {COUNT}}}"
     measured = measure(pair, suite)
-    # The idle one was watched for as long as the dead one was kept, which is longer than promised.
+    # The idle one was watched for as long as the dead one lasted, which is longer than promised.
     assert measured.idle_one_answers
     return {"articles, dead": measured.dropped_after, "articles, idle": None}
 

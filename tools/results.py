@@ -25,8 +25,8 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "imports": lambda label: label.startswith("import "),
     "`sshd -V`": lambda label: "sshd -V" in label,
     "`sshd -T` (from 9.3 on with `-G`) of the candidate": lambda label: " -f " in label,
-    "`systemctl is-active`": lambda label: " is-active " in label,
-    "`sshd -T` of what landed": lambda label: "sshd -T" in label and " -f " not in label,
+    "`systemctl show`": lambda label: "systemctl show" in label,
+    "`sshd -T` in place, about nobody and root": lambda label: "sshd -T" in label and " -f " not in label,
     "fsync, in memory here": lambda label: label == "fsync",
 }
 
@@ -86,7 +86,7 @@ def boots_section(part: Part) -> list[str]:
         "",
         *table(["", *titles(SUITES)], part_rows(boots)),
         "",
-        "For how long sshd takes connections before the policy is in force; connections of that time never get it:",
+        "For how long sshd takes connections before the policy is in effect; connections of that time never get it:",
         "",
         *table(["", *titles(SUITES)], window_rows(boots)),
         "",
@@ -158,7 +158,7 @@ def window_rows(boots: list[Boot]) -> Rows:
 
 
 def windows(boots: list[Boot], kind: str) -> list[float]:
-    """Return by release for how long sshd took connections before the policy was in force, in seconds."""
+    """Return by release for how long sshd took connections before the policy was in effect, in seconds."""
     return [median(boot["window"] for boot in of(boots, suite, kind)) for suite in SUITES]
 
 

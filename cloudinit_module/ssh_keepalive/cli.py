@@ -130,7 +130,7 @@ COMMANDS = {
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 refused or problems, 2 wrong usage or no such file."""
+    """Run a command and return its exit code: 0 done, 1 refused or not enforced, 2 wrong usage or not known."""
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command].run(arguments)

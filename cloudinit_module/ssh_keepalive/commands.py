@@ -134,7 +134,7 @@ def clear_image(arguments: Namespace) -> int:
             # A running sshd would enforce the policy of a file that is gone.
             apply(Policy(enabled=False), Host(attended=True))
         except SshdError as error:
-            _complain(f"sshd enforces the policy until it is restarted: {error}")
+            _complain(f"sshd may enforce the policy until it is restarted: {error}")
     uninstall(root)
     return 0
 

@@ -2,11 +2,10 @@
 """What each OpenSSH does, and the settings that a policy is translated to on it."""
 
 import contextlib
-import fnmatch
-import ipaddress
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from . import patterns
 from .policy import KEY, Entry, Path, Policy, PolicyError, Problem
 
 Version = Tuple[int, int]
@@ -188,7 +187,7 @@ def _promises(settings: Settings) -> Iterator[str]:
 
 
 def expected(settings: Settings, connection: Connection) -> Directives:
-    """Return what is to be in force for a connection: of the blocks that fit the first to set a keyword, or globals."""
+    """Return what is to be in effect for a connection: of the blocks that fit the first with a keyword, or globals."""
     found: Dict[str, str] = {}
     for entry, directives in settings.blocks:
         if fits(entry, connection):
@@ -199,10 +198,9 @@ def expected(settings: Settings, connection: Connection) -> Directives:
 def fits(entry: Entry, connection: Connection) -> bool:
     """Return whether sshd takes an entry's block for a connection; ssh_config(5), PATTERNS."""
     if entry.criterion == "address":
-        address = ipaddress.ip_address(connection.address)
-        return any(address in ipaddress.ip_network(network) for network in entry.patterns)
+        return patterns.fits_address(connection.address, entry.patterns)
     names = (connection.user,) if entry.criterion == "user" else connection.groups
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in entry.patterns)
+    return any(patterns.fits(name, entry.patterns) for name in names)
 
 
 def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:

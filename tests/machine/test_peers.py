@@ -55,7 +55,7 @@ def install(machine: Machine, *wanted: str) -> None:
 
 
 def first_boot(machine: Machine, user_data: str) -> str:
-    """Boot a machine as a new instance with Debian's own configuration; return interval/count in force."""
+    """Boot a machine as a new instance with Debian's own configuration; return interval/count in effect."""
     if machine.running:
         machine.poweroff()
     (machine.root / DROP_IN[1:]).unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def first_boot(machine: Machine, user_data: str) -> str:
 
 
 def boot(machine: Machine, user_data: str) -> str:
-    """Boot a machine as a new instance; return interval/count in force."""
+    """Boot a machine as a new instance; return interval/count in effect."""
     machine.reseed(user_data)
     machine.boot()
     machine.wait()

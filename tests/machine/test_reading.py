@@ -32,9 +32,9 @@ class Event(NamedTuple):
 
 
 GOOD = (0,)
-# The policy is in force, or will be; to say less is no lie.
+# The policy is in effect, or will be; to say less is no lie.
 NOT_SURE = (0, 2)
-# It is not in force.
+# It is not in effect.
 BAD = (1, 2)
 
 EVENTS = {

@@ -107,7 +107,7 @@ def machine(suite: str, has_include: bool) -> Iterator[Machine]:
 def test_all_after_all(machine: Machine) -> None:
     names = sorted(policies())
     assert problems(machine, names) == []
-    # With sshd running again, the last one of them is in force.
+    # With sshd running again, the last one of them is in effect.
     walked(machine, ["networks-of-everybody", "three-minutes"])
     machine.run("systemctl", "start", "ssh")
     assert status(machine).code == 0

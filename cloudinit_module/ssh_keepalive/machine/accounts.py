@@ -9,8 +9,8 @@ import pwd
 import sys
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from ..patterns import Patterns, fits, is_excluded
 from .host import Host, SlowError
-from .patterns import Patterns, fits, is_excluded
 
 # Of an answer that takes longer a boot is not to wait.
 _SECONDS = 3.0

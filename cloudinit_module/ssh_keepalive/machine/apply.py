@@ -27,7 +27,7 @@ Texts = Dict[File, Optional[str]]
 
 
 class Report(NamedTuple):
-    """Say what was done, and what is in force; `settings` are None for a policy that is off."""
+    """Say what was done, and what is in effect; `settings` are None for a policy that is off."""
 
     file: str
     policy: Policy
@@ -52,7 +52,7 @@ class Report(NamedTuple):
 
 
 def apply(policy: Policy, host: Host) -> Report:
-    """Have the sshd servers of a machine enforce a policy, and return what is in force.
+    """Have the sshd servers of a machine enforce a policy, and return what is in effect.
 
     Raise PolicyError if this OpenSSH cannot, and SshdError if one of them does not. All files are then as they were,
     and sshd runs if it did; but what is verified and only waits for a restart that is not ours to decide, stays.
@@ -73,7 +73,7 @@ def _exclusive(host: Host) -> Iterator[None]:
 
 
 def reapply(host: Host) -> Optional[Report]:
-    """Translate the policy in force for the OpenSSH that is here now, as after an upgrade; None without a policy.
+    """Translate the policy in effect for the OpenSSH that is here now, as after an upgrade; None without a policy.
 
     Raise PolicyError or SshdError if that cannot be done.
     """

@@ -164,7 +164,7 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
 
 
 def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
-    """Note that servers which were restarted with what was put back have read that, as they had before."""
+    """Note that servers which were restarted with what was restored have read that, as they had before."""
     old = record.load(host)
     drop_in = files.drop_in(host).path
     text = files.text(drop_in)

@@ -64,8 +64,8 @@ def of_entries(settings: Settings, like: Connection, host: Host, most: Optional[
     """Return a connection like another one for each match entry, or for `most` of them: first those that differ."""
     if not settings.blocks:
         return Chosen((), ())
+    from ..patterns import example, example_address
     from . import accounts
-    from .patterns import example, example_address
 
     numbered = list(enumerate(settings.blocks))
     if most is not None and len(numbered) > most:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The files that a policy is written to: staged, replaced and put back, by one run at a time."""
+"""The files that a policy is written to: staged, replaced and restored, by one run at a time."""
 
 import contextlib
 import errno
@@ -231,7 +231,7 @@ class Transaction:
 
     @contextlib.contextmanager
     def replaced(self, file: File, content: Optional[str], before: Optional[str]) -> Iterator[None]:
-        """Put a staged text (None: nothing) in a file's place; put the old one back if the body fails.
+        """Put a staged text (None: nothing) in a file's place; restore the old one if the body fails.
 
         Both are one step: whoever looks, and whenever we are killed, finds the old text or the new one, whole. What
         somebody else has written there since it was as `before` stays: raise ChangedError.

@@ -37,7 +37,7 @@ class Script(NamedTuple):
             raise SshdError(Problem(f"after its restart sshd is down: {answer.last_words()}"))
 
     def recover(self, host: Host) -> str:
-        """Have it run again with the files that were put back; return its state."""
+        """Have it run again with the restored files; return its state."""
         host.spend_reserve()
         # zap: else OpenRC neither starts what it takes for started nor, as Debian has it, stops what is gone.
         for verbs in (("restart",), ("zap", "restart") if self.manager == "rc-service" else ("restart",)):

@@ -5,9 +5,9 @@ import re
 from typing import Any, Dict, Iterable, List, Set
 
 from ..openssh import Connection
+from ..patterns import Patterns, example_addresses, examples
 from . import accounts, trace
 from .host import Host
-from .patterns import Patterns, example_addresses, examples
 
 _FIELDS = {"address": "address", "localaddress": "local_address", "host": "host", "localport": "local_port"}
 _LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|$)(.*)')

@@ -166,7 +166,7 @@ def save(entries: Sequence[Entry], host: Host) -> None:
 
 
 def carry_over(before: Inputs, after: Inputs, host: Host) -> None:
-    """Have a record say of what a run of ours has put back, to the byte, that it has not changed since."""
+    """Have a record say of what a run of ours has restored, to the byte, that it has not changed since."""
     old = load(host)
     if old is None:
         return

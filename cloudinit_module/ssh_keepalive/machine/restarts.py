@@ -149,7 +149,7 @@ class Restarts:
         return () if reading.is_current else reading.changed
 
     def undo(self) -> str:
-        """Have the servers that were restarted run with what was put back; return their states."""
+        """Have the servers that were restarted run with what was restored; return their states."""
         return ", ".join(dict.fromkeys(self._recover(server) for server in self.done))
 
     def _recover(self, server: Server) -> str:

@@ -284,7 +284,7 @@ def wait(unit: Unit, host: Host) -> None:
 
 
 def recover(unit: Unit, host: Host) -> str:
-    """Have a unit run again with the files that were put back; return its state."""
+    """Have a unit run again with the restored files; return its state."""
     host.spend_reserve()
     with contextlib.suppress(SshdError):
         now = _now(unit.name, host)

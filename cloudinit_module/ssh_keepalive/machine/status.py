@@ -189,7 +189,7 @@ def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[Sessi
 
 
 def _refused(request: instance.Request, server: Server, questions: Questions) -> List[Problem]:
-    """Return why what cloud-init's configuration asks for is not in force: this sshd cannot, or nobody could."""
+    """Return why what cloud-init's configuration asks for is not in effect: this sshd cannot, or nobody could."""
     try:
         asked = policy.parse(request.section)
         if asked and asked.enabled:

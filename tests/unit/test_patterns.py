@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.machine.patterns import example, example_address, fits, fits_address
+from ssh_keepalive.patterns import example, example_address, fits, fits_address
 
 
 @pytest.mark.parametrize(
