@@ -8,9 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 _WITH_VALUE = "CEbcfghkopu"
 # What says how a server reads and serves, and is handed on to one that is asked; the rest says what it does.
 _HANDED_ON = "46chop"
-_TELLING = (
-    "clientalive|tcpkeepalive|channeltimeout|unusedconnection|port|listenaddress|addressfamily|pidfile|include|match"
-)
+_TELLING = "clientalive|tcpkeepalive|channeltimeout|unusedconnection|port|listenaddress|addressfamily|include|match"
 
 
 class Arguments(NamedTuple):
@@ -27,7 +25,7 @@ class Arguments(NamedTuple):
 
     @property
     def telling(self) -> Tuple[str, ...]:
-        """Return the options without those for keywords that say nothing of a policy, where sshd listens or its PID."""
+        """Return the options without those for keywords that say nothing of a policy or of where sshd listens."""
         pairs = list(zip(self.options, (*self.options[1:], "")))
         quiet = {
             number

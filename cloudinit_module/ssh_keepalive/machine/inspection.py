@@ -10,7 +10,7 @@ from ..policy import PolicyError
 from . import files, match_lines, record, servers, trace, verification
 from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
-from .judgement import not_read
+from .judgement import not_read, too_big
 from .problem import Problem, SshdError, UnansweredError
 from .processes import Listener
 from .questions import Questions
@@ -131,6 +131,9 @@ def _explain(found: Audit, text: str, questions: Questions, host: Host, findings
         problems.insert(0, Problem(flaw, _REAPPLY))
     elif flaw and flaw not in " ".join(findings.notes):
         findings.notes.append(f"{flaw}, but sshd has the expected values")
+    big = too_big(found)
+    if big:
+        problems.append(big)
     findings.problems += [one for one in problems if one not in findings.problems]
 
 

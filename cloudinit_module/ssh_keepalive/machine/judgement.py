@@ -40,10 +40,9 @@ class Judge:
 
         Raise NotReadError if it does not read them, or not all of them.
         """
-        size = trace.size(found.reply.trace)
-        if openssh.has(settings.version, "takes-256-kib") and size > _MOST_BYTES:
-            message = f"sshd's configuration would have {size} bytes, above 256 KiB this version refuses every login"
-            raise SshdError(Problem(message, "shorten it"))
+        big = too_big(found)
+        if big:
+            raise SshdError(big)
         if settings.tmout:
             # Where sshd knows ChannelTimeout a boot need not import that.
             from . import shells
@@ -99,6 +98,16 @@ class Judge:
     def _not_read(self, found: Audit) -> Problem:
         message = f"{found.server.main} does not read {self._drop_in.path}"
         return Problem(message, f"put 'Include {self._drop_in.path}' on its first line, and restart sshd")
+
+
+def too_big(found: Audit) -> Optional[Problem]:
+    """Return the problem of a configuration with which every login is refused, None for one that is small enough."""
+    size = trace.size(found.reply.trace)
+    if found.settings is None or size <= _MOST_BYTES or not openssh.has(found.settings.version, "takes-256-kib"):
+        return None
+    has = f"the configuration of {found.server.name} has {size} bytes"
+    remedy = f"shorten {found.main} and what it includes"
+    return Problem(f"{has}, above 256 KiB this version refuses every login", remedy)
 
 
 def not_read(found: Audit, drop_in: str) -> Problem:

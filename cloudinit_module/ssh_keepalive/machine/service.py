@@ -20,6 +20,8 @@ _PROPERTIES = (
     "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen"
 )
 
+_TRANSIENT = "/run/systemd/transient/"
+
 
 class Unit(NamedTuple):
     """Hold what systemd says of a unit, and the command that it starts (None: no sshd that is known).
@@ -129,9 +131,11 @@ def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[
         # The clock was set since: what it was then counts.
         began = unit.started
     found = []
+    # What systemd writes for a start of its own nobody else edits, and it is as old as the process.
+    definition = [file for file in unit.definition if not file.startswith(_TRANSIENT)]
     # A script that starts sshd says how, too.
     script = unit.program if not unit.starts_sshd and is_script(unit.program or "") else None
-    for file in filter(None, (*unit.definition, *unit.files, script)):
+    for file in filter(None, (*definition, *unit.files, script)):
         with contextlib.suppress(OSError):
             if os.stat(file if file == script else host.at(file)).st_ctime >= began:
                 found.append(file)

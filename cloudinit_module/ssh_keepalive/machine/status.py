@@ -153,7 +153,7 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
     return found._replace(
         settings=settings,
         promise=openssh.promise(settings),
-        problems=tuple(problems or findings.unknowns),
+        problems=(*problems, *findings.unknowns),
         notes=tuple(findings.notes),
         deviations=tuple(findings.deviations),
         servers=tuple(findings.servers),

@@ -164,7 +164,8 @@ def test_files_of_more_than_sshd_takes_are_refused(machine, refused, in_a_match)
     read = len(machine.main.read_bytes()) + 249800 + len(machine.file.read_bytes())
     read += sum(2 * len(str(name)) + 16 for name in (machine.main, machine.file, big))
     assert refused(Policy(unresponsive_timeout=240)) == (
-        "sshd's configuration would have {} bytes, above 256 KiB this version refuses every login: shorten it"
+        "the configuration of ssh.service has {} bytes, above 256 KiB this version refuses every login: "
+        "shorten /etc/ssh/sshd_config and what it includes"
     ).format(read)
     machine.openssh("10.3p1")
     apply(Policy(unresponsive_timeout=240), machine.host())

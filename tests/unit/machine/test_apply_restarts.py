@@ -198,6 +198,15 @@ def test_a_unit_that_others_have_changed_since_keeps_it_from_being_restarted(mac
     assert machine.verbs() == []
 
 
+def test_the_file_of_a_transient_unit_is_as_old_as_its_process(machine):
+    unit = machine.root / "run/systemd/transient/ssh.service"
+    unit.parent.mkdir(parents=True)
+    machine.set_unit(FragmentPath="/run/systemd/transient/ssh.service")
+    machine.start()
+    unit.write_text("[Service]\nExecStart=/usr/sbin/sshd -D\n")
+    assert apply(POLICY, machine.host()).restarted
+
+
 @pytest.mark.parametrize(
     ("condition", "is_there", "restarts"),
     [

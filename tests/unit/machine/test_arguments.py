@@ -69,7 +69,7 @@ def test_options_that_say_nothing_of_a_policy_are_left_out_for_comparisons():
         "banner",
         "z",
     ]
-    assert parse(words).telling == ("-4", "-o", "ClientAliveInterval=7", "-p", "22", "-o", "PidFile=/y")
+    assert parse(words).telling == ("-4", "-o", "ClientAliveInterval=7", "-p", "22")
 
 
 def test_words_of_a_unit_with_its_variables():

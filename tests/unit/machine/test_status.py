@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -179,7 +180,12 @@ def test_a_match_of_somebody_elses_for_a_user_a_network_and_unknown_ones(enforce
         "problem: " + said.format(8, "Address 10.0.0.0/8", 6),
         remedy,
     ]
-    assert len([line for line in lines if line.startswith("problem: ")]) == 1
+    # What is not known comes after what is known to be wrong.
+    assert [line for line in lines if line.startswith("problem: ")][1:] == [
+        "problem: what Match Version old changes is not known, since not everybody whom it may fit is known",
+        "problem: whether ssh.service (process 5000001, port 22) has read /etc/ssh/sshd_config as it is now is not "
+        "known",
+    ]
 
 
 def test_a_match_of_which_nobody_is_known_leaves_it_unknown(enforced):
@@ -275,6 +281,20 @@ def test_a_file_that_cannot_be_read(enforced, monkeypatch):
 
     monkeypatch.setattr(files, "text", text)
     assert told(enforced, 2) == ["unknown: /etc/ssh/sshd_config: Permission denied", "remedy: ask as root"]
+
+
+def test_a_configuration_with_which_every_login_would_be_refused(enforced):
+    big = enforced.ssh / "big.conf"
+    with enforced.main.open("a") as stream:
+        stream.write("Include {}\n".format(big))
+    enforced.openssh("10.0p2")
+    big.write_text("#" * 251000)
+    lines = [re.sub("2[0-9]{5} bytes", "250000 bytes", line) for line in told(enforced, 1)]
+    assert lines[:2] == [
+        "not enforced: the configuration of ssh.service (process 5000001, port 22) has 250000 bytes, above 256 KiB "
+        "this version refuses every login",
+        "remedy: shorten /etc/ssh/sshd_config and what it includes",
+    ]
 
 
 def test_no_sshd(enforced):
