@@ -52,7 +52,8 @@ UNIT = "ssh-keepalive-note.service"
 # At each boot, and whenever sshd is started anew
 UNIT_WANTED_BY = ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.wants")
 REGISTER_UNIT = "ssh-keepalive-register.service"
-REGISTER_UNIT_WANTED_BY = "cloud-init.target.wants"
+# At each boot, before cloud-init; one of the other unit's, so that both are looked for in the same folders
+REGISTER_UNIT_WANTED_BY = UNIT_WANTED_BY[:1]
 # cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
 CLOUD_INIT_SCHEMA_FOLDER = "cloudinit/config/schemas"
 CLOUD_INIT_SCHEMA = CLOUD_INIT_SCHEMA_FOLDER + "/schema-cloud-config-v1.json"

@@ -2,15 +2,13 @@
 """The list of modules that cloud-init runs before sshd starts."""
 
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
 from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, MODULE_LIST, REGISTER_UNIT
 from ..policy import KEY
 from .root import ImageError, Root
 
 LIST = "cloud_init_modules"
-# What follows in its line tells from which files a list was made, see register_unit.
-MADE_FROM = "# Made from: "
 
 _HEADER = f"""\
 # Written by ssh-keepalive: the image's own list with {KEY} in it, since a list in this folder replaces the one
@@ -101,17 +99,21 @@ def with_module(modules: List[Any]) -> List[Any]:
     return [*modules[: after + 1], [KEY], *modules[after + 1 :]]
 
 
-def list_text(modules: List[Any], checksum: str = "") -> str:
+def list_text(modules: List[Any], lines: Iterable[str] = ()) -> str:
     """Return the text of a file in cloud.cfg.d that makes cloud-init run these modules.
 
-    `checksum` is of the files that they were taken from; without it the list counts as out of date.
+    `lines` are comments that tell what it was made from; without them it counts as out of date.
     """
-    import yaml
-
-    made_from = f"{MADE_FROM}{checksum}\n" if checksum else ""
-    return _HEADER + made_from + yaml.safe_dump({LIST: modules}, default_flow_style=None)
+    return "".join([_HEADER, *(f"{line}\n" for line in lines), _body(modules)])
 
 
 def holds_list(text: str, modules: List[Any]) -> bool:
     """Return whether a text has the list of these modules as list_text writes it, whatever it was made from."""
-    return list_text(modules) in re.sub(f"(?m)^{MADE_FROM}.*\n", "", text)
+    return _HEADER in text and "\n" + _body(modules) in text
+
+
+def _body(modules: List[Any]) -> str:
+    import yaml
+
+    body: str = yaml.safe_dump({LIST: modules}, default_flow_style=None)
+    return body

@@ -3,19 +3,27 @@
 
 import hashlib
 import os
+from typing import Iterable, Tuple
 
 from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, COMMAND, MODULE_LIST, ORIGINAL, RUNTIME_CFG
 from . import module_list
 from .root import Root
 
-# In the same words as checksum() below. Programs of GNU, as wherever systemd is; a name may hold anything but NUL.
+_MADE_FROM, _WITH_SCHEMA = "# Made from: ", "# With the schema: "
+
+# In the same words as made_from() and with_schema(). Programs of GNU, as wherever systemd is. A schema that waits for a
+# /usr that can be written does not hold up a boot again and again.
 _SCRIPT = """\
-is_right() {{ \\
+is_listed() {{ \\
         now=$(grep -lsZ -d skip {key} {cfg} {folder}/*.cfg | grep -zvxF {list} | \\
-            xargs -0 sha256sum -z {schema} {schema}{original} 2>/dev/null | sha256sum); \\
+            xargs -0r sha256sum -z | sha256sum); \\
         grep -qsx "{made_from}${{now%% *}}" {list} {runtime}; \\
     }}; \\
-    is_right || {{ {command} register; is_right; }}"""
+    is_known() {{ \\
+        now=$(sha256sum -z {schema} {schema}{original} 2>/dev/null | sha256sum); \\
+        grep -qsx "{with_schema}${{now%% *}}" {list} {runtime} || ! test -w {schema}; \\
+    }}; \\
+    is_listed && is_known || {{ {command} register; is_listed; }}"""
 
 # It holds up a boot for as long as it may take at most, and fails alone, only if the list is not right in the end.
 _TEXT = """\
@@ -47,17 +55,28 @@ def render(schema: str) -> str:
         list=MODULE_LIST,
         schema=schema,
         original=ORIGINAL,
-        made_from=module_list.MADE_FROM,
+        made_from=_MADE_FROM,
+        with_schema=_WITH_SCHEMA,
         runtime=RUNTIME_CFG,
         command=COMMAND,
     )
     return _TEXT.format(script=script.replace("$", "$$").replace("%", "%%"))
 
 
-def checksum(root: Root, schema: str) -> str:
-    """Return the checksum of what a registration depends on: the files that name a list, and both of the schema's."""
-    schemas = [(file, root.read(file)) for file in (schema, schema + ORIGINAL) if root.is_file(file)]
+def made_from(root: Root) -> str:
+    """Return the line by which the unit knows the files that a list was made from."""
+    return _MADE_FROM + _checksum(module_list.sources(root))
+
+
+def with_schema(root: Root, schema: str) -> str:
+    """Return the line by which it knows both of cloud-init's schema."""
+    return _WITH_SCHEMA + _checksum(
+        [(file, root.read(file)) for file in (schema, schema + ORIGINAL) if root.is_file(file)]
+    )
+
+
+def _checksum(files: Iterable[Tuple[str, bytes]]) -> str:
     found = hashlib.sha256()
-    for file, content in schemas + module_list.sources(root):
+    for file, content in files:
         found.update(b"%s  %s\0" % (hashlib.sha256(content).hexdigest().encode(), os.fsencode(file)))
     return found.hexdigest()

@@ -2,7 +2,7 @@
 """The registration of the module with an image's cloud-init, which then runs it and knows its key."""
 
 import os
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from .. import policy
 from ..paths import (
@@ -78,13 +78,12 @@ def unregister(root: Root) -> None:
     own = {file: _unregistered(root, file) for file in schemas}
 
     root.remove(MODULE_LIST)
-    _write_runtime(root, "")
+    _write_runtime(root, b"")
     for folder in UNIT_FOLDERS:
-        for unit in (UNIT, REGISTER_UNIT):
-            root.remove(f"{folder}/{unit}")
-            for name in {*UNIT_WANTED_BY, REGISTER_UNIT_WANTED_BY}:
-                root.remove(f"{folder}/{name}/{unit}")
-        for wants in (f"{folder}/{name}" for name in {*UNIT_WANTED_BY, REGISTER_UNIT_WANTED_BY}):
+        for place in (folder, *(f"{folder}/{name}" for name in UNIT_WANTED_BY)):
+            root.remove(f"{place}/{UNIT}")
+            root.remove(f"{place}/{REGISTER_UNIT}")
+        for wants in (f"{folder}/{name}" for name in UNIT_WANTED_BY):
             if root.exists(wants) and not root.names(wants):
                 root.remove(wants)
     root.remove(CLEAN_SCRIPT)
@@ -101,16 +100,11 @@ def unregister(root: Root) -> None:
 def status(root: Root) -> Status:
     """Return what register would change; raise ImageError as it does."""
     found = prepare(root)
-    changed, notes = [], _notes(found.modules)
-    for file in found.files:
-        if not root.holds(file.path, file.content):
-            if root.is_read_only(file.path):
-                notes.append(_waits(file.path))
-            else:
-                changed.append(file.path)
+    waiting = [file for file in found.files if _waits(root, file)]
+    changed = [file.path for file in found.files if file not in waiting and not root.holds(file.path, file.content)]
     if not any(_holds_list(root, file, found.modules) for file in (MODULE_LIST, RUNTIME_CFG)):
         changed.append(MODULE_LIST)
-    return Status(module_files.missing(root), tuple(sorted(changed)), tuple(notes))
+    return Status(module_files.missing(root), tuple(sorted(changed)), tuple(_notes(found.modules, waiting)))
 
 
 def has_cloud_init(root: Root) -> bool:
@@ -127,30 +121,30 @@ def prepare(root: Root) -> Registration:
         found.append(File(schema, text.encode(), replaces=True))
     if root.exists(CLEAN_FOLDER):
         found.append(File(CLEAN_SCRIPT, clean_script.render().encode(), mode=0o755))
-    folder = next((folder for folder in UNIT_FOLDERS if root.exists(folder)), None)
-    if folder:
-        for unit, unit_text, wanted_by in (
-            (UNIT, note_unit.render(), UNIT_WANTED_BY),
-            (REGISTER_UNIT, register_unit.render(schema), (REGISTER_UNIT_WANTED_BY,)),
-        ):
-            found.append(File(f"{folder}/{unit}", unit_text.encode()))
-            for wants in wanted_by:
-                found.append(File(f"{folder}/{wants}/{unit}", unit_text.encode(), target=f"../{unit}"))
+    units = next((folder for folder in UNIT_FOLDERS if root.exists(folder)), None)
+    if units:
+        found += _unit(units, UNIT, note_unit.render(), UNIT_WANTED_BY)
+        found += _unit(units, REGISTER_UNIT, register_unit.render(schema), REGISTER_UNIT_WANTED_BY)
     modules = module_list.find(root)
-    if modules.overridden_by and not folder:
+    if modules.overridden_by and not units:
         name = os.path.basename(MODULE_LIST)
         message = f"its {module_list.LIST} would replace ours, rename it to sort before {name}"
         raise ImageError(f"{modules.overridden_by}: {message}")
     return Registration(tuple(found), modules, schema)
 
 
+def _unit(folder: str, name: str, text: str, wanted_by: Iterable[str]) -> Iterator[File]:
+    """Yield the files of a unit that is enabled."""
+    yield File(f"{folder}/{name}", text.encode())
+    for wants in wanted_by:
+        yield File(f"{folder}/{wants}/{name}", text.encode(), target=f"../{name}")
+
+
 def write(root: Root, registration: Registration) -> List[str]:
     """Write a registration, and return notes; what a file replaces is there under a second name afterwards."""
-    notes = _notes(registration.modules)
+    waiting = [file for file in registration.files if _waits(root, file)]
     for file in registration.files:
         if root.is_read_only(file.path):
-            if not root.holds(file.path, file.content):
-                notes.append(_waits(file.path))
             continue
         if file.replaces and root.exists(file.path) and not _has_key(root, file.path):
             root.link(file.path, file.path + ORIGINAL)
@@ -159,44 +153,45 @@ def write(root: Root, registration: Registration) -> List[str]:
         else:
             root.write(file.path, file.content, file.mode)
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
-    _write_list(root, registration)
-    return notes
+    made_from = [register_unit.made_from(root)]
+    if not waiting:
+        made_from.append(register_unit.with_schema(root, registration.schema))
+    _write_list(root, registration.modules, made_from)
+    return _notes(registration.modules, waiting)
 
 
-def _notes(modules: ModuleList) -> List[str]:
-    notes = list(modules.unread)
+def _waits(root: Root, file: File) -> bool:
+    return not root.holds(file.path, file.content) and root.is_read_only(file.path)
+
+
+def _notes(modules: ModuleList, waiting: Iterable[File]) -> List[str]:
+    notes = [*modules.unread, *(f"{file.path} stays as it is, its file system is read-only" for file in waiting)]
     if modules.overridden_by:
         what = f"replaces ours until {REGISTER_UNIT} adds {policy.KEY} to it, at each boot"
         notes.append(f"{modules.overridden_by}: its {module_list.LIST} {what}")
     return notes
 
 
-def _waits(file: str) -> str:
-    return f"{file} stays as it is, its file system is read-only"
-
-
-def _write_list(root: Root, registration: Registration) -> None:
+def _write_list(root: Root, modules: ModuleList, made_from: List[str]) -> None:
     """Write the list where cloud-init reads it, on a booted machine beside the configuration that it may not override.
 
-    A list that has no effect says of no files that it was made from them, so that the next boot makes it anew.
+    A list that has no effect does not say what it was made from, so that the next boot makes it anew.
     """
-    modules = registration.modules.modules
-    text = module_list.list_text(modules, register_unit.checksum(root, registration.schema))
+    text = module_list.list_text(modules.modules, made_from).encode()
     is_booted = root.exists(RUNTIME_CFG_FOLDER)
     if not (is_booted and root.is_read_only(MODULE_LIST)):
-        root.write(
-            MODULE_LIST, (module_list.list_text(modules) if registration.modules.overridden_by else text).encode()
-        )
+        root.write(MODULE_LIST, module_list.list_text(modules.modules).encode() if modules.overridden_by else text)
     if is_booted:
-        _write_runtime(root, "" if root.holds(MODULE_LIST, text.encode()) else text)
+        _write_runtime(root, b"" if root.holds(MODULE_LIST, text) else text)
 
 
-def _write_runtime(root: Root, text: str) -> None:
+def _write_runtime(root: Root, text: bytes) -> None:
     """Have the configuration of this boot end with a text, in the place of an earlier one."""
     before = root.read(RUNTIME_CFG).decode() if root.exists(RUNTIME_CFG) else ""
     after = without_block(before)
     if text:
-        after += f"{BEGIN}\n{text}{END}\n"
+        end = "\n" if after and not after.endswith("\n") else ""
+        after += f"{end}{BEGIN}\n{text.decode()}{END}\n"
     if after != before:
         root.write(RUNTIME_CFG, after.encode())
 
@@ -241,7 +236,8 @@ def _source(root: Root, file: str) -> Optional[str]:
     theirs if it is. But where dpkg has diverted it, an upgrade has brought the other one up to date.
     """
     original = file + ORIGINAL
-    if root.exists(file) and not (root.exists(original) and _has_key(root, file) and _is_diverted(root, file)):
+    is_behind = root.exists(file) and _has_key(root, file) and root.exists(original) and _is_diverted(root, file)
+    if root.exists(file) and not is_behind:
         return file
     return original if root.exists(original) else None
 
