@@ -54,6 +54,9 @@ UNIT_WANTED_BY = ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.
 REGISTER_UNIT = "ssh-keepalive-register.service"
 # At each boot, before cloud-init; one of the other unit's, so that both are looked for in the same folders
 REGISTER_UNIT_WANTED_BY = UNIT_WANTED_BY[:1]
+# Off systemd: Debian's init scripts of cloud-init read the second file as shell, the first of them is this one.
+INIT, INIT_SCRIPT = "/sbin/init", "/etc/init.d/cloud-init-local"
+INIT_SCRIPT_DEFAULTS = "/etc/default/cloud-init"
 # cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
 CLOUD_INIT_SCHEMA_FOLDER = "cloudinit/config/schemas"
 CLOUD_INIT_SCHEMA = CLOUD_INIT_SCHEMA_FOLDER + "/schema-cloud-config-v1.json"

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The unit that registers the module anew at a boot, before cloud-init reads its configuration, if that was changed."""
+"""What registers the module anew at a boot, before cloud-init reads its configuration, if that was changed."""
 
 import hashlib
 import os
 from typing import Iterable, Tuple
 
-from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, COMMAND, MODULE_LIST, ORIGINAL, RUNTIME_CFG
+from ..paths import (
+    CLOUD_CFG,
+    CLOUD_CFG_FOLDER,
+    COMMAND,
+    INIT_SCRIPT,
+    MODULE_LIST,
+    ORIGINAL,
+    RUNTIME_CFG,
+    RUNTIME_CFG_FOLDER,
+)
 from . import module_list
 from .root import Root
 
@@ -46,9 +55,28 @@ TimeoutStopSec=5
 """
 
 
+# For init scripts, which know no time-out, and of which none makes this folder before
+_DEFAULTS = """\
+# Written by ssh-keepalive: cloud-init's init scripts read this, and the first one registers anew what was changed.
+case $0 in *{name})
+    mkdir -p {run}
+    LC_ALL=C timeout 30 /bin/sh -c '{script}' ;;
+esac
+"""
+
+
 def render(schema: str) -> str:
     """Return the text of the unit; `schema` is the path of cloud-init's."""
-    script = _SCRIPT.format(
+    return _TEXT.format(script=_script(schema).replace("$", "$$").replace("%", "%%"))
+
+
+def render_defaults(schema: str) -> str:
+    """Return what cloud-init's init scripts are to read where there is no systemd."""
+    return _DEFAULTS.format(name=os.path.basename(INIT_SCRIPT), run=RUNTIME_CFG_FOLDER, script=_script(schema))
+
+
+def _script(schema: str) -> str:
+    return _SCRIPT.format(
         key=module_list.LIST,
         cfg=CLOUD_CFG,
         folder=CLOUD_CFG_FOLDER,
@@ -60,7 +88,6 @@ def render(schema: str) -> str:
         runtime=RUNTIME_CFG,
         command=COMMAND,
     )
-    return _TEXT.format(script=script.replace("$", "$$").replace("%", "%%"))
 
 
 def made_from(root: Root) -> str:

@@ -12,6 +12,9 @@ from ..paths import (
     CLOUD_INIT_SCHEMA,
     DPKG_DIVERSIONS,
     END,
+    INIT,
+    INIT_SCRIPT,
+    INIT_SCRIPT_DEFAULTS,
     MODULE,
     MODULE_LIST,
     ORIGINAL,
@@ -78,7 +81,8 @@ def unregister(root: Root) -> None:
     own = {file: _unregistered(root, file) for file in schemas}
 
     root.remove(MODULE_LIST)
-    _write_runtime(root, b"")
+    for file in (RUNTIME_CFG, INIT_SCRIPT_DEFAULTS):
+        _write_block(root, file)
     for folder in UNIT_FOLDERS:
         for place in (folder, *(f"{folder}/{name}" for name in UNIT_WANTED_BY)):
             root.remove(f"{place}/{UNIT}")
@@ -125,8 +129,12 @@ def prepare(root: Root) -> Registration:
     if units:
         found += _unit(units, UNIT, note_unit.render(), UNIT_WANTED_BY)
         found += _unit(units, REGISTER_UNIT, register_unit.render(schema), REGISTER_UNIT_WANTED_BY)
+    init_scripts = root.exists(INIT_SCRIPT) and root.exists(INIT) and not root.real(INIT).endswith("/systemd")
+    if init_scripts:
+        defaults = _with_block(root, INIT_SCRIPT_DEFAULTS, register_unit.render_defaults(schema))
+        found.append(File(INIT_SCRIPT_DEFAULTS, defaults, _mode(root, INIT_SCRIPT_DEFAULTS)))
     modules = module_list.find(root)
-    if modules.overridden_by and not units:
+    if modules.overridden_by and not units and not init_scripts:
         name = os.path.basename(MODULE_LIST)
         message = f"its {module_list.LIST} would replace ours, rename it to sort before {name}"
         raise ImageError(f"{modules.overridden_by}: {message}")
@@ -167,7 +175,7 @@ def _waits(root: Root, file: File) -> bool:
 def _notes(modules: ModuleList, waiting: Iterable[File]) -> List[str]:
     notes = [*modules.unread, *(f"{file.path} stays as it is, its file system is read-only" for file in waiting)]
     if modules.overridden_by:
-        what = f"replaces ours until {REGISTER_UNIT} adds {policy.KEY} to it, at each boot"
+        what = f"replaces ours, each boot adds {policy.KEY} to it in {RUNTIME_CFG}"
         notes.append(f"{modules.overridden_by}: its {module_list.LIST} {what}")
     return notes
 
@@ -182,18 +190,31 @@ def _write_list(root: Root, modules: ModuleList, made_from: List[str]) -> None:
     if not (is_booted and root.is_read_only(MODULE_LIST)):
         root.write(MODULE_LIST, module_list.list_text(modules.modules).encode() if modules.overridden_by else text)
     if is_booted:
-        _write_runtime(root, b"" if root.holds(MODULE_LIST, text) else text)
+        _write_block(root, RUNTIME_CFG, "" if root.holds(MODULE_LIST, text) else text.decode())
 
 
-def _write_runtime(root: Root, text: bytes) -> None:
-    """Have the configuration of this boot end with a text, in the place of an earlier one."""
-    before = root.read(RUNTIME_CFG).decode() if root.exists(RUNTIME_CFG) else ""
-    after = without_block(before)
+def _with_block(root: Root, file: str, text: str) -> bytes:
+    """Return what a file of others is to hold with our block at its end, or without one, to the byte."""
+    bare = without_block(root.read(file).decode("utf-8", "surrogateescape")) if root.exists(file) else ""
     if text:
-        end = "\n" if after and not after.endswith("\n") else ""
-        after += f"{end}{BEGIN}\n{text.decode()}{END}\n"
-    if after != before:
-        root.write(RUNTIME_CFG, after.encode())
+        block = f"{BEGIN}\n{text}{END}"
+        bare = f"{bare}\n{block}" if bare and not bare.endswith("\n") else f"{bare}{block}\n"
+    return bare.encode("utf-8", "surrogateescape")
+
+
+def _write_block(root: Root, file: str, text: str = "") -> None:
+    """Give a file of others our block or take it out; one with nothing else in it goes as well."""
+    content = _with_block(root, file, text)
+    if root.holds(file, content):
+        return
+    if content:
+        root.write(file, content, _mode(root, file))
+    else:
+        root.remove(file)
+
+
+def _mode(root: Root, file: str) -> int:
+    return root.mode(file) if root.exists(file) else 0o644
 
 
 def _holds_list(root: Root, file: str, modules: ModuleList) -> bool:

@@ -346,8 +346,8 @@ def test_of_another_version_of_the_module_not_all_files_are_known(folder, root):
 
 LATE = "etc/cloud/cloud.cfg.d/99_zzz.cfg"
 NOTE = (
-    "/" + LATE + ": its cloud_init_modules replaces ours until ssh-keepalive-register.service "
-    "adds ssh_keepalive to it, at each boot"
+    "/" + LATE + ": its cloud_init_modules replaces ours, "
+    "each boot adds ssh_keepalive to it in /run/cloud-init/cloud.cfg"
 )
 MADE_FROM, WITH_SCHEMA = "\n# Made from: ", "\n# With the schema: "
 BEGINNING = "datasource_list: [ NoCloud, None ]\n"
@@ -367,7 +367,7 @@ def test_a_list_that_sorts_after_ours_waits_for_a_boot(folder, root, units):
 
 
 def test_on_a_booted_machine_it_overrides_that_one_at_once(folder, root, units):
-    make(folder, {**MODULE, LATE: "cloud_init_modules: [late, ssh]", RUNTIME: BEGINNING.rstrip()})
+    make(folder, {**MODULE, LATE: "cloud_init_modules: [late, ssh]", RUNTIME: BEGINNING})
     before = tree(folder)
     for _ in range(2):
         register(root)
@@ -386,8 +386,8 @@ def test_on_a_booted_machine_it_overrides_that_one_at_once(folder, root, units):
     make(folder, {LATE: "cloud_init_modules: [late, ssh]", RUNTIME: BEGINNING})
     register(root)
     unregister(root)
-    assert (folder / RUNTIME).read_text() == BEGINNING
-    make(folder, {RUNTIME: BEGINNING.rstrip()})
+    assert tree(folder) == before
+    unregister(root)
     assert tree(folder) == before
 
 
@@ -502,3 +502,48 @@ def test_another_tools_key_that_went_again_is_gone_and_the_original_is_given_bac
     assert known(schema) == ["ssh_keepalive"]
     unregister(root)
     assert schema.read_text() == NEW
+
+
+DEFAULTS = "etc/default/cloud-init"
+INIT_SCRIPTS = {"etc/init.d/cloud-init-local": "", "sbin/init": ""}
+
+
+@pytest.mark.parametrize("others", [None, "", "X=1\n", "X=1\n\n", "X=1"])
+def test_cloud_inits_init_scripts_register_where_there_is_no_systemd(folder, root, others):
+    make(folder, {**MODULE, **INIT_SCRIPTS, LATE: "cloud_init_modules: [late, ssh]"})
+    if others is not None:
+        make(folder, {DEFAULTS: others})
+        (folder / DEFAULTS).chmod(0o640)
+    before = tree(folder)
+    assert register(root) == [NOTE]
+    text = (folder / DEFAULTS).read_text()
+    assert text.startswith((others or "") + ("\n" if others == "X=1" else "") + "# BEGIN ssh-keepalive\n")
+    assert register_unit.render_defaults("/" + SCHEMA) in text
+    assert stat.S_IMODE((folder / DEFAULTS).stat().st_mode) == (0o644 if others is None else 0o640)
+    once = tree(folder)
+    register(root)
+    assert tree(folder) == once
+    unregister(root)
+    if others == "":  # a file without a word is as good as none
+        before.pop(DEFAULTS)
+    if others is None:
+        (folder / "etc/default").rmdir()
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"etc/init.d/cloud-init-local": "", "lib/systemd/systemd": ""},
+        {"etc/init.d/cloud-init-local": ""},
+        {"sbin/init": ""},
+    ],
+    ids=["systemd", "no init", "other scripts"],
+)
+def test_elsewhere_they_are_told_nothing(folder, root, files):
+    make(folder, {**MODULE, **files})
+    if "lib/systemd/systemd" in files:
+        (folder / "sbin").mkdir()
+        (folder / "sbin/init").symlink_to("/lib/systemd/systemd")
+    register(root)
+    assert not (folder / DEFAULTS).exists()
