@@ -98,10 +98,11 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
     machine.poweroff()
     root = machine.root
     (root / "usr/lib/python3/dist-packages/cc_other.py").write_text(OTHER)
-    (root / LATE).write_text("ssh_pwauth: false\n")
+    (root / LATE).write_text("cloud_init_modules: [users-groups, ssh, [other]]\n")
     machine.boot()
     machine.wait()
     machine.poweroff()
+    (root / LATE).write_text("manage_etc_hosts: false\n")
     before = tree(root, OURS)
     original = (root / CLOUD_CFG).read_text()
     bake(machine)
@@ -124,13 +125,13 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
 
     # So does one that sorts before it, and what jinja makes of a file is for cloud-init to say.
     (root / LATE).rename(root / LATE.replace("99_zzz", "50"))
-    (root / LATE).write_text("## template: jinja\n# {{ v1.local_hostname }}\nssh_pwauth: false\n")
+    (root / LATE).write_text("## template: jinja\n# {{ v1.local_hostname }}\nmanage_etc_hosts: false\n")
     assert boots(machine) == "success"
     machine.run("test", "-e", "/run/other-has-run")
     assert "cloud_init_modules" not in machine.run("cat", RUNTIME).stdout
     assert modules((root / LISTED).read_text()) == ["users-groups", "ssh", ["ssh_keepalive"], ["other"]]
     (root / LATE.replace("99_zzz", "50")).unlink()
-    (root / LATE).write_text("ssh_pwauth: false\n")
+    (root / LATE).write_text("manage_etc_hosts: false\n")
 
     # Where /etc is read-only this boot's list is in /run.
     take_out(root, "growpart")

@@ -34,8 +34,9 @@ def with_additions(text: str, registered: str) -> str:
     """Return a schema of cloud-init's with what others have laid into an older one, behind our key."""
     schema, older = _parsed(text), _parsed(registered)
     references = _behind(older["allOf"], _REFERENCE)
-    # Also where somebody has sorted them: nothing may refer to what is not there.
-    names = _behind(older["$defs"], _DEFINITION) + [str(entry).rpartition("/")[2].strip("'}") for entry in references]
+    # What they refer to as well, wherever that is: cloud-init fails with a reference to what is not there.
+    names = [entry["$ref"].rpartition("/")[2] for entry in references if "$ref" in entry]
+    names += _behind(older["$defs"], _DEFINITION)
     for name in names:
         if name in older["$defs"]:
             schema["$defs"].setdefault(name, older["$defs"][name])

@@ -3,7 +3,7 @@
 
 import hashlib
 import os
-from typing import Iterable, Tuple
+from typing import List, Optional
 
 from ..paths import (
     CLOUD_CFG,
@@ -18,21 +18,23 @@ from ..paths import (
 from . import module_list
 from .root import Root
 
-_MADE_FROM, _WITH_SCHEMA = "# Made from: ", "# With the schema: "
+# How lines begin by which a list tells what it was made from, and with which schema
+_MADE_FROM, _SCHEMA = "Made from", "Schema"
 
-# In the same words as made_from() and with_schema(). Programs of GNU, as wherever systemd is. A schema that waits for a
-# /usr that can be written does not hold up a boot again and again.
+# Programs of GNU, as wherever systemd is. Nothing is to be done if both are what they were; a schema that is not waits
+# where it cannot be written. In the end it is the list that counts, in either place.
 _SCRIPT = """\
-is_listed() {{ \\
+is_made() {{ \\
         now=$(grep -lsZ -d skip {key} {cfg} {folder}/*.cfg | grep -zvxF {list} | \\
-            xargs -0r sha256sum -z | sha256sum); \\
-        grep -qsx "{made_from}${{now%% *}}" {list} {runtime}; \\
+            xargs -0r sha256sum $2 2>/dev/null); \\
+        for list in {list} {runtime}; do \\
+            test "$now" = "$(sed -nE "s/^# ($1): //p" $list 2>/dev/null)" && return; \\
+        done; \\
+        return 1; \\
     }}; \\
-    is_known() {{ \\
-        now=$(sha256sum -z {schema} {schema}{original} 2>/dev/null | sha256sum); \\
-        grep -qsx "{with_schema}${{now%% *}}" {list} {runtime} || ! test -w {schema}; \\
-    }}; \\
-    is_listed && is_known || {{ {command} register; is_listed; }}"""
+    is_made "{made_from}|{schema}" "{file} {file}{original}" || \\
+    {{ ! test -w {file} && is_made "{made_from}"; }} || \\
+    {{ {command} register; is_made "{made_from}"; }}"""
 
 # It holds up a boot for as long as it may take at most, and fails alone, only if the list is not right in the end.
 _TEXT = """\
@@ -53,7 +55,6 @@ ExecStart=/bin/sh -c '{script}'
 TimeoutStartSec=30
 TimeoutStopSec=5
 """
-
 
 # For init scripts, which know no time-out, and of which none makes this folder before
 _DEFAULTS = """\
@@ -81,29 +82,26 @@ def _script(schema: str) -> str:
         cfg=CLOUD_CFG,
         folder=CLOUD_CFG_FOLDER,
         list=MODULE_LIST,
-        schema=schema,
+        file=schema,
         original=ORIGINAL,
         made_from=_MADE_FROM,
-        with_schema=_WITH_SCHEMA,
+        schema=_SCHEMA,
         runtime=RUNTIME_CFG,
         command=COMMAND,
     )
 
 
-def made_from(root: Root) -> str:
-    """Return the line by which the unit knows the files that a list was made from."""
-    return _MADE_FROM + _checksum(module_list.sources(root))
+def lines(root: Root, schema: Optional[str]) -> List[str]:
+    """Return the lines by which a boot knows what a list was made from; `schema` is None for one that is to come."""
+    schemas = [(file, root.read(file)) for file in (schema, f"{schema}{ORIGINAL}") if file and root.is_file(file)]
+    return [
+        f"# {what}: {_checksum(file, content)}"
+        for what, files in ((_SCHEMA, schemas), (_MADE_FROM, module_list.sources(root)))
+        for file, content in files
+    ]
 
 
-def with_schema(root: Root, schema: str) -> str:
-    """Return the line by which it knows both of cloud-init's schema."""
-    return _WITH_SCHEMA + _checksum(
-        [(file, root.read(file)) for file in (schema, schema + ORIGINAL) if root.is_file(file)]
-    )
-
-
-def _checksum(files: Iterable[Tuple[str, bytes]]) -> str:
-    found = hashlib.sha256()
-    for file, content in files:
-        found.update(b"%s  %s\0" % (hashlib.sha256(content).hexdigest().encode(), os.fsencode(file)))
-    return found.hexdigest()
+def _checksum(file: str, content: bytes) -> str:
+    """Return what sha256sum says of a file, on one line whatever its name."""
+    name = file.replace("\\", "\\\\").replace("\n", "\\n")
+    return f"{'' if name == file else chr(92)}{hashlib.sha256(content).hexdigest()}  {name}"

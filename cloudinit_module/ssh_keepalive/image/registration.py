@@ -161,10 +161,8 @@ def write(root: Root, registration: Registration) -> List[str]:
         else:
             root.write(file.path, file.content, file.mode)
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
-    made_from = [register_unit.made_from(root)]
-    if not waiting:
-        made_from.append(register_unit.with_schema(root, registration.schema))
-    _write_list(root, registration.modules, made_from)
+    lines = register_unit.lines(root, None if waiting else registration.schema)
+    _write_list(root, registration.modules, lines)
     return _notes(registration.modules, waiting)
 
 
@@ -180,12 +178,12 @@ def _notes(modules: ModuleList, waiting: Iterable[File]) -> List[str]:
     return notes
 
 
-def _write_list(root: Root, modules: ModuleList, made_from: List[str]) -> None:
+def _write_list(root: Root, modules: ModuleList, lines: List[str]) -> None:
     """Write the list where cloud-init reads it, on a booted machine beside the configuration that it may not override.
 
     A list that has no effect does not say what it was made from, so that the next boot makes it anew.
     """
-    text = module_list.list_text(modules.modules, made_from).encode()
+    text = module_list.list_text(modules.modules, lines).encode()
     is_booted = root.exists(RUNTIME_CFG_FOLDER)
     if not (is_booted and root.is_read_only(MODULE_LIST)):
         root.write(MODULE_LIST, module_list.list_text(modules.modules).encode() if modules.overridden_by else text)

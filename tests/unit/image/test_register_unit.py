@@ -30,7 +30,7 @@ class Boot:
 
     def register(self, lines=None):
         """Write the list as register does."""
-        known = [register_unit.made_from(self.root), register_unit.with_schema(self.root, self.schema)]
+        known = register_unit.lines(self.root, self.schema)
         text = module_list.list_text(["ssh"], known if lines is None else lines)
         (self.folder / LIST).write_text(text)
         return text
@@ -59,7 +59,7 @@ def boot(tmp_path, monkeypatch):
     return machine
 
 
-DROP_IN = DROP_INS + "a list\\.cfg"
+DROP_IN = DROP_INS + "a list\\\n# Made from: x\n.cfg"
 OTHERS = {DROP_INS + "95_ssh_keepalive.cfg": "ssh_keepalive: true\n", DROP_INS + "README": "cloud_init_modules"}
 
 
@@ -88,6 +88,14 @@ def test_what_has_changed_is_registered(boot, change):
     (boot.folder / "new").write_text(boot.register())
     make(boot.folder, change if LIST in change else {})
     assert boot.unit() == (True, LIST in change)
+    assert boot.unit() == (True, False)
+
+
+def test_a_schema_that_cannot_be_written_waits(boot, monkeypatch):
+    monkeypatch.setattr(register_unit, "_SCRIPT", register_unit._SCRIPT.replace("test -w", "false"))
+    make(boot.folder, {SCHEMA: "{}"})
+    assert boot.unit() == (True, False)
+    boot.register(lines=register_unit.lines(boot.root, None))
     assert boot.unit() == (True, False)
 
 
