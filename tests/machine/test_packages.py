@@ -349,10 +349,14 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
     restored(root, before)
 
 
-def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(deb: Path, machines: Callable[..., Machine]) -> None:
-    root = machines("trixie").root
+@pytest.mark.parametrize("init", ["systemd", pytest.param("sysvinit", marks=pytest.mark.slow)])
+def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(
+    init: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    root = machines("trixie", init=init).root
     before = tree(root)
     install(root, deb)
+    assert (root / "etc/default/cloud-init").exists() == (init == "sysvinit")
     shutil.copy(deb, root / "package.deb")
     # dpkg calls no prerm then.
     chroot(root, f"dpkg --unpack /package.deb; rm /package.deb; dpkg --purge {NAME}")
