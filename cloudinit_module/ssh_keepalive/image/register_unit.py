@@ -102,6 +102,7 @@ def lines(root: Root, schema: Optional[str]) -> List[str]:
 
 
 def _checksum(file: str, content: bytes) -> str:
-    """Return what sha256sum says of a file, on one line whatever its name."""
+    """Return what sha256sum says of a file; a name that no comment in YAML may have is taken for another one's."""
     name = file.replace("\\", "\\\\").replace("\n", "\\n")
-    return f"{'' if name == file else chr(92)}{hashlib.sha256(content).hexdigest()}  {name}"
+    escaped = "" if name == file else "\\"
+    return f"{escaped}{hashlib.sha256(content).hexdigest()}  {name if name.isprintable() else ascii(name)}"

@@ -104,13 +104,11 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]
 
     found = registration.status(Root(root))
     of_root = "" if os.path.realpath(root) == "/" else f" --root {root}"
-    problems = [
-        Problem(f"{file} is not as it was registered", "ssh-keepalive register" + of_root) for file in found.changed
-    ]
     if found.missing:
-        problems = [
-            Problem(f"the module is not installed, there is no {found.missing}", "ssh-keepalive install" + of_root)
-        ]
+        message = f"the module is not installed, there is no {found.missing}"
+        return (found.missing, *found.changed), [Problem(message, "ssh-keepalive install" + of_root)], list(found.notes)
+    remedy = "ssh-keepalive register" + of_root
+    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
     return found.changed, problems, list(found.notes)
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 from images import FILES, LIST, NEW, ORIGINAL, RUNTIME, SCHEMA, make
 from ssh_keepalive.image import module_list, register_unit
 from ssh_keepalive.image.root import Root
@@ -136,3 +137,12 @@ def test_the_times_of_a_boot_are_bounded():
     assert [line for line in lines if line.startswith("Before=")] == [
         "Before=cloud-init-local.service cloud-init-main.service shutdown.target"
     ]
+
+
+@pytest.mark.parametrize("name", [b"\xff.cfg", b"\x07.cfg", b"a\r\n\t.cfg", "\u2028.cfg".encode()])
+def test_no_name_makes_a_list_that_cloud_init_cannot_read(boot, name):
+    file = os.path.join(os.fsencode(str(boot.folder / DROP_INS)), name)
+    with open(file, "w") as stream:
+        stream.write("cloud_init_modules: []\n")
+    text = boot.register()
+    assert yaml.safe_load(text.encode()) == {"cloud_init_modules": ["ssh"]}
