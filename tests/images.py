@@ -1,5 +1,6 @@
 """Images for tests: a few files in a temporary folder, and what became of them."""
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,11 @@ UNIT_LINKS = [
     f"usr/lib/systemd/system/{wants}/ssh-keepalive-note.service"
     for wants in ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.wants")
 ]
+REGISTER_UNIT = "usr/lib/systemd/system/ssh-keepalive-register.service"
+REGISTER_UNIT_LINK = "usr/lib/systemd/system/cloud-init.target.wants/ssh-keepalive-register.service"
+RUNTIME = "run/cloud-init/cloud.cfg"
+# Three lines for each file that dpkg-divert has moved: the file, where it goes, and whose diversion that is
+DIVERSION = {"var/lib/dpkg/diversions": f"/{SCHEMA}\n/{ORIGINAL}\ncloud-init-ssh-keepalive\n"}
 # As cloud-init 22.2 and 23.4 have it, cut down
 OLD = '{ "$defs": {"cc_ssh": {}}, "allOf": [{"$ref": "#/$defs/cc_ssh"}] }\n'
 NEW = """\
@@ -90,8 +96,39 @@ def refused(folder, run=install):
     return str(caught.value)
 
 
-def upgrade(file):
+def upgrade(file, text=NEW):
     """Put a newer schema in a file's place as package managers do."""
     new = file.with_name("new")
-    new.write_text(NEW)
+    new.write_text(text)
     new.rename(file)
+
+
+def lay_in(file, key="other", place=None):
+    """Put another tool's key into a schema, as a definition and where that is to be known; place: None for the end."""
+    schema = json.loads(file.read_text())
+    for names, value in ((schema["$defs"], {"properties": {key: {}}}), (schema.get("properties", {}), {})):
+        entries = list(names.items())
+        entries.insert(len(entries) if place is None else place, ("cc_" + key if "properties" in value else key, value))
+        names.clear()
+        names.update(entries)
+    for entries, entry in (
+        (schema["allOf"], {"$ref": "#/$defs/cc_" + key}),
+        (schema["$defs"].get("all_modules", {}).get("enum", []), key),
+    ):
+        entries.insert(len(entries) if place is None else place, entry)
+    file.write_text(json.dumps(schema, indent=4))
+
+
+def known(file):
+    """Return which keys a schema knows, of ours and the other tool's, and that it knows them everywhere or nowhere."""
+    schema = json.loads(file.read_text())
+    found = []
+    for key in ("other", "ssh_keepalive"):
+        places = {
+            "cc_" + key in schema["$defs"],
+            {"$ref": "#/$defs/cc_" + key} in schema["allOf"],
+            key in schema.get("properties", {key: "cc_" + key in schema["$defs"]}) and "cc_" + key in schema["$defs"],
+        }
+        assert len(places) == 1
+        found += [key] * places.pop()
+    return found

@@ -7,7 +7,7 @@ Each imports what it needs: check is run for single files, by editors and commit
 import os
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, TextIO, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, TextIO, Tuple
 
 if TYPE_CHECKING:
     from .image.root import Root
@@ -109,12 +109,13 @@ def change_image(arguments: Namespace) -> int:
     from .image import installation, registration
     from .image.root import Root
 
-    changes = {
+    changes: Dict[str, Callable[[Root], Optional[List[str]]]] = {
         "install": installation.install,
         "register": registration.register,
         "unregister": registration.unregister,
     }
-    changes[arguments.command](Root(arguments.root))
+    for note in changes[arguments.command](Root(arguments.root)) or ():
+        _complain(f"note: {note}")
     return 0
 
 

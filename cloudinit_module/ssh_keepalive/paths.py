@@ -40,6 +40,9 @@ LOCAL_CLOUD_INIT_COMMAND = "/usr/local/bin/cloud-init"
 CLOUD_CFG = "/etc/cloud/cloud.cfg"
 CLOUD_CFG_FOLDER = "/etc/cloud/cloud.cfg.d"
 MODULE_LIST = CLOUD_CFG_FOLDER + "/99_zz_ssh_keepalive.cfg"
+# Overrides all of these; ds-identify writes the file at each boot, and the folder is there on a booted machine alone.
+RUNTIME_CFG_FOLDER = "/run/cloud-init"
+RUNTIME_CFG = RUNTIME_CFG_FOLDER + "/cloud.cfg"
 # What cloud-init clean runs, from 22.3 on; older ones have no such folder.
 CLEAN_FOLDER = "/etc/cloud/clean.d"
 CLEAN_SCRIPT = CLEAN_FOLDER + "/50-ssh-keepalive"
@@ -48,8 +51,16 @@ UNIT_FOLDERS = ("/usr/lib/systemd/system", "/lib/systemd/system")
 UNIT = "ssh-keepalive-note.service"
 # At each boot, and whenever sshd is started anew
 UNIT_WANTED_BY = ("cloud-init.target.wants", "ssh.service.wants", "sshd.service.wants")
+REGISTER_UNIT = "ssh-keepalive-register.service"
+# At each boot, before cloud-init; one of the other unit's, so that both are looked for in the same folders
+REGISTER_UNIT_WANTED_BY = UNIT_WANTED_BY[:1]
+# Off systemd: Debian's init scripts of cloud-init read the second file as shell, the first of them is this one.
+INIT, INIT_SCRIPT = "/sbin/init", "/etc/init.d/cloud-init-local"
+INIT_SCRIPT_DEFAULTS = "/etc/default/cloud-init"
 # cloud-init 22.2 and later; a path beside its own files, without an override (schema.py, get_schema_dir)
 CLOUD_INIT_SCHEMA_FOLDER = "cloudinit/config/schemas"
 CLOUD_INIT_SCHEMA = CLOUD_INIT_SCHEMA_FOLDER + "/schema-cloud-config-v1.json"
 # What follows the name of that file where its original is: also where dpkg-divert has packages of cloud-init put it.
 ORIGINAL = ".ssh-keepalive-original"
+# Three lines for each: the file, where packages put it instead, and who has diverted it
+DPKG_DIVERSIONS = "/var/lib/dpkg/diversions"

@@ -287,15 +287,42 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     assert [file for file in (LISTED, ORIGINAL, DROP_IN[1:]) if (root / file).exists()] == []
 
 
+# Another's package with a list of modules, for dpkg and rpm
+OTHER_CONTROL = (
+    "Package: other\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: x\n"
+)
+OTHER_LIST = "etc/cloud/cloud.cfg.d/50_other.cfg"
+
+
+def test_a_list_that_another_package_brings_counts_at_once(
+    deb: Path, machines: Callable[..., Machine], tmp_path: Path
+) -> None:
+    root = machines("bookworm").root
+    before = tree(root)
+    for name, text in (("DEBIAN/control", OTHER_CONTROL), (OTHER_LIST, "cloud_init_modules: [other, ssh]\n")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    install(root, deb)
+    listed = modules(root, LISTED)
+    subprocess.run(("dpkg-deb", "-Zxz", "--build", tmp_path, root / "other.deb"), stdout=subprocess.PIPE, check=True)
+    said = chroot(root, "dpkg -i /other.deb; rm /other.deb")
+    assert said.count("Processing triggers for cloud-init-ssh-keepalive") == 1
+    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
+    said = chroot(root, "dpkg --purge other")
+    assert said.count("Processing triggers for cloud-init-ssh-keepalive") == 1
+    assert modules(root, LISTED) == listed
+    chroot(root, f"dpkg --purge {NAME}")
+    restored(root, before)
+
+
 def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[..., Machine]) -> None:
     root = machines("bookworm").root
     before = tree(root)
     late = root / "etc/cloud/cloud.cfg.d/99_zzz.cfg"
-    late.write_text("cloud_init_modules: [ssh]\n")
+    late.write_text("cloud_init_modules: ssh\n")
     said = install(root, deb)
     assert (
-        "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: its cloud_init_modules would replace ours, "
-        "rename it to sort before 99_zz_ssh_keepalive.cfg\n"
+        "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: no list of cloud_init_modules\n"
         "cloud-init-ssh-keepalive: cloud-init does not run the module: correct that, then run ssh-keepalive register\n"
     ) in said
     assert not (root / LISTED).exists()
@@ -322,10 +349,14 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
     restored(root, before)
 
 
-def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(deb: Path, machines: Callable[..., Machine]) -> None:
-    root = machines("trixie").root
+@pytest.mark.parametrize("init", ["systemd", pytest.param("sysvinit", marks=pytest.mark.slow)])
+def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(
+    init: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    root = machines("trixie", init=init).root
     before = tree(root)
     install(root, deb)
+    assert (root / "etc/default/cloud-init").exists() == (init == "sysvinit")
     shutil.copy(deb, root / "package.deb")
     # dpkg calls no prerm then.
     chroot(root, f"dpkg --unpack /package.deb; rm /package.deb; dpkg --purge {NAME}")
@@ -391,6 +422,22 @@ cp {root}/etc/cloud/cloud.cfg %{{buildroot}}/etc/cloud
 {folder}/cloudinit
 /usr/bin/cloud-init
 %config(noreplace) /etc/cloud/cloud.cfg
+"""
+
+EL_OTHER = """\
+Name: other
+Version: 1
+Release: 1
+Summary: Brings a list of modules
+License: none
+BuildArch: noarch
+%description
+%{summary}.
+%install
+mkdir -p %{buildroot}/etc/cloud/cloud.cfg.d
+echo 'cloud_init_modules: [other, ssh]' >%{buildroot}/etc/cloud/cloud.cfg.d/50_other.cfg
+%files
+/etc/cloud/cloud.cfg.d/50_other.cfg
 """
 
 EL_OPENSSH = """\
@@ -481,6 +528,11 @@ def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..
     like("bookworm", old)
 
     assert run_rpm(root, "-U", second) == ""
+    like("trixie", old)
+
+    assert run_rpm(root, "-i", build_rpm(tmp_path, EL_OTHER)) == ""
+    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
+    assert run_rpm(root, "-e", "other") == ""
     like("trixie", old)
 
     (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 45\n')

@@ -123,6 +123,41 @@ def test_status_of_an_image_says_what_register_would_mend(capsys, image):
     )
 
 
+@pytest.mark.parametrize("name", ["cc_ssh_keepalive.py", "ssh_keepalive/machine/apply.py"])
+def test_status_of_an_image_without_the_module_or_a_part_of_it(capsys, image, name):
+    file = "/usr/lib/python3/dist-packages/" + name
+    os.unlink(image + file)
+    assert main(["status", "--root", image]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "not registered: the module is not installed, there is no " + file
+    assert said[1:] == ["remedy: ssh-keepalive install --root " + image]
+    # The remedy works as it stands.
+    assert main(said[1].split()[2:]) == 0
+    assert main(["status", "--root", image]) == 0
+
+
+def test_status_of_an_image_that_never_had_the_module(capsys, image):
+    assert main(["uninstall", "--root", image]) == 0
+    assert main(["status", "--root", image]) == 1
+    assert capsys.readouterr().out == (
+        "not registered: the module is not installed, there is no /usr/lib/python3/dist-packages/cc_ssh_keepalive.py\n"
+        "remedy: ssh-keepalive install --root {}\n".format(image)
+    )
+
+
+TEMPLATE = "## template: jinja\n{% if x %}\ncloud_init_modules: []\n{% endif %}\n"
+UNREAD = "note: /etc/cloud/cloud.cfg.d/50_x.cfg: what it says of cloud_init_modules is left out: it is a template\n"
+
+
+@pytest.mark.parametrize("command", ["install", "register"])
+def test_what_could_not_be_read_is_noted(capsys, image, command):
+    Path(image, "etc/cloud/cloud.cfg.d/50_x.cfg").write_text(TEMPLATE)
+    assert main([command, "--root", image]) == 0
+    assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: " + UNREAD)
+    assert main(["status", "--root", image]) == 0
+    assert capsys.readouterr().out == "registered\n" + UNREAD
+
+
 def test_status_of_what_is_no_image(capsys, tmp_path):
     assert main(["status", "--root", str(tmp_path)]) == 2
     assert capsys.readouterr().out == (

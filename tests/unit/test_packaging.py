@@ -61,14 +61,19 @@ def test_the_newest_version_is_the_modules(file, pattern):
                 "    rm -f /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
                 "    rm -f /etc/profile.d/zz-ssh-keepalive.sh",
                 "    for units in /usr/lib/systemd/system /lib/systemd/system; do",
-                '        rm -f "$units/ssh-keepalive-note.service"',
+                '        rm -f "$units/ssh-keepalive-note.service" "$units/ssh-keepalive-register.service"',
                 "        for wants in cloud-init.target.wants ssh.service.wants sshd.service.wants; do",
-                '            rm -f "$units/$wants/ssh-keepalive-note.service"',
+                '            rm -f "$units/$wants/ssh-keepalive-note.service" '
+                '"$units/$wants/ssh-keepalive-register.service"',
             ],
         ),
         (
             "triggers",
-            ["interest-noawait " + SCHEMA.rpartition("/")[0], "interest-noawait /etc/cloud/cloud.cfg"],
+            [
+                "interest-noawait " + SCHEMA.rpartition("/")[0],
+                "interest-noawait /etc/cloud/cloud.cfg",
+                "interest-noawait /etc/cloud/cloud.cfg.d",
+            ],
         ),
         ("postinst", ["    [ -e /etc/ssh/sshd_config.d/00-ssh-keepalive.conf ] || " + GREP]),
         (

@@ -2,7 +2,7 @@
 """The JSON schema that cloud-init holds user-data against."""
 
 import json
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List
 
 from ..policy import KEY
 
@@ -17,21 +17,46 @@ def has_key(text: str) -> bool:
 
 
 def with_key(text: str, subschema: Dict[str, Any]) -> str:
-    """Return a schema of cloud-init's that holds our key against a subschema; raise ValueError if it is none."""
+    """Return a schema of cloud-init's that holds our key against a subschema; raise ValueError if it is none.
+
+    Entries of ours that are there already stay in their places: what is behind them has come after them.
+    """
     schema = _parsed(text)
-    _take_out(schema)
     schema["$defs"][_DEFINITION] = {"type": "object", "properties": {KEY: subschema}}
-    schema["allOf"].append(_REFERENCE)
-    _module_names(schema).extend(_SPELLINGS)
+    _add(schema["allOf"], [_REFERENCE])
+    _add(_module_names(schema), _SPELLINGS)
     if "properties" in schema:  # since 23.4, where every other key is refused
         schema["properties"][KEY] = {}
+    return _formatted(schema, text)
+
+
+def with_additions(text: str, registered: str) -> str:
+    """Return a schema of cloud-init's with what others have laid into an older one, behind our key."""
+    schema, older = _parsed(text), _parsed(registered)
+    references = _behind(older["allOf"], _REFERENCE)
+    # What they refer to as well, wherever that is: cloud-init fails with a reference to what is not there.
+    names = [entry["$ref"].rpartition("/")[2] for entry in references if "$ref" in entry]
+    names += _behind(older["$defs"], _DEFINITION)
+    for name in names:
+        if name in older["$defs"]:
+            schema["$defs"].setdefault(name, older["$defs"][name])
+    _add(schema["allOf"], references)
+    _add(_module_names(schema), _behind(_module_names(older), _SPELLINGS[-1]))
+    for key in _behind(older.get("properties", {}), KEY) if "properties" in schema else ():
+        schema["properties"].setdefault(key, older["properties"][key])
     return _formatted(schema, text)
 
 
 def without_key(text: str) -> str:
     """Return a schema of cloud-init's that does not know our key; raise ValueError if it is none."""
     schema = _parsed(text)
-    return _formatted(schema, text) if _take_out(schema) else text
+    _take_out(schema)
+    return _formatted(schema, text)
+
+
+def is_same(text: str, other: str) -> bool:
+    """Return whether two schemas differ in their format at most."""
+    return _parsed(text) == _parsed(other)
 
 
 def _parsed(text: str) -> Dict[str, Any]:
@@ -43,16 +68,23 @@ def _parsed(text: str) -> Dict[str, Any]:
     return result
 
 
-def _take_out(schema: Dict[str, Any]) -> bool:
-    """Take our entries out of a schema and return whether there was one."""
-    if schema["$defs"].pop(_DEFINITION, None) is None:
-        return False
+def _take_out(schema: Dict[str, Any]) -> None:
+    """Take our entries out of a schema."""
+    schema["$defs"].pop(_DEFINITION, None)
     schema["allOf"] = [entry for entry in schema["allOf"] if entry != _REFERENCE]
     schema.get("properties", {}).pop(KEY, None)
     for name in _SPELLINGS:
         if name in _module_names(schema):
             _module_names(schema).remove(name)
-    return True
+
+
+def _add(entries: List[Any], new: Iterable[Any]) -> None:
+    entries.extend([entry for entry in new if entry not in entries])
+
+
+def _behind(entries: Iterable[Any], ours: Any) -> List[Any]:
+    found = list(entries)
+    return found[found.index(ours) + 1 :] if ours in found else []
 
 
 def _module_names(schema: Dict[str, Any]) -> List[Any]:
@@ -63,6 +95,8 @@ def _module_names(schema: Dict[str, Any]) -> List[Any]:
 
 def _formatted(schema: Dict[str, Any], like: str) -> str:
     """Return a schema as text; for a file of cloud-init 22.4 to 26.2 only what was changed differs."""
+    if schema == json.loads(like):
+        return like
     ascii_only = len(like) == len(like.encode())
     end = "\n" if like.endswith("\n") else ""
     return json.dumps(schema, indent=2, ensure_ascii=ascii_only) + end

@@ -6,7 +6,7 @@ import py_compile
 import re
 import sys
 import tempfile
-from typing import Iterable, Iterator
+from typing import Iterable, List
 
 from ..paths import (
     CLOUD_INIT_COMMAND,
@@ -24,7 +24,7 @@ from ..paths import (
     RECORD,
 )
 from ..sshd_config import without_block
-from . import python_folders, registration
+from . import module_files, python_folders, registration
 from .root import ImageError, Root
 
 # Whoever has put this beside our module, pip or a distribution's package, has put the module there and takes it away.
@@ -32,30 +32,28 @@ _OWNERS_MARK = "cloud_init_ssh_keepalive-"
 _COMMAND_TEXT = b"import sys\n\nfrom ssh_keepalive.cli import main\n\nsys.exit(main())\n"
 _COMPILED = re.compile(r"(.*/)?__pycache__/([^/.]+)\.[^/]+\.pyc$")
 
-# Where this very module and its package are
-_SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-
-def install(root: Root) -> None:
-    """Put module, package, schema and command into an image and register them with its cloud-init.
+def install(root: Root) -> List[str]:
+    """Put module, package, schema and command into an image and register them with its cloud-init; return notes.
 
     Nothing of the image is executed. Raise ImageError if it has no cloud-init that can run the module.
     """
     folder = python_folders.of_cloud_init(root)
     shebang = _shebang(root)
-    registered = registration.files(root)
+    prepared = registration.prepare(root)
 
     if not _has_owner(root, folder):
-        names = list(_names())
+        names = list(module_files.names())
         _copy(root, names, folder)
         _remove_stale(root, f"{folder}/{PACKAGE}", [f"{folder}/{name}" for name in names])
         _compile(root, names, folder)
         root.write(COMMAND, shebang + _COMMAND_TEXT, 0o755)
-    registration.write(root, registered)
+    notes = registration.write(root, prepared)
     # At the end: what we copy from may be there, where cloud-init's Python was before.
     for other in python_folders.find(root):
         if other != folder:
             _remove_module(root, other)
+    return notes
 
 
 def uninstall(root: Root) -> None:
@@ -71,20 +69,9 @@ def uninstall(root: Root) -> None:
     _remove_block(root)
 
 
-def _names() -> Iterator[str]:
-    """Yield the names of the module's files, folders before what is in them."""
-    for folder, folders, names in os.walk(os.path.join(_SOURCE, PACKAGE)):
-        folders.sort()
-        for name in sorted(names):
-            if name.endswith((".py", ".json")):
-                yield os.path.relpath(os.path.join(folder, name), _SOURCE)
-    yield MODULE + ".py"
-
-
 def _copy(root: Root, names: Iterable[str], folder: str) -> None:
     for name in names:
-        with open(os.path.join(_SOURCE, name), "rb") as stream:
-            root.write(f"{folder}/{name}", stream.read())
+        root.write(f"{folder}/{name}", module_files.content(name))
 
 
 def _remove_stale(root: Root, folder: str, wanted: Iterable[str]) -> None:

@@ -62,6 +62,10 @@ class Root:
         """Return whether a folder has this path, and not a link to one."""
         return self._is_folder(self.real(path, follow=False))
 
+    def is_file(self, path: str) -> bool:
+        """Return whether a file has this path, or a link to one."""
+        return os.path.isfile(self.real(path))
+
     def read(self, path: str) -> bytes:
         """Return what a file holds."""
         with open(self.real(path), "rb") as stream:
@@ -73,6 +77,13 @@ class Root:
             return self.read(path) == content
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def is_read_only(self, path: str) -> bool:
+        """Return whether a path is on a file system that cannot be written, also for one that is not there."""
+        place = self.real(path)
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
     def mode(self, path: str) -> int:
         """Return the permissions of a file."""

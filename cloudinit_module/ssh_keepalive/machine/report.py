@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 from ..openssh import Directives
 from ..sshd_config import criterion
 from . import processes
-from .state import REGISTERED, State
+from .state import NOT_REGISTERED, REGISTERED, State
 
 # 250 match entries of one pattern with all that one can have fit
 _MOST_VALUES = 2500
@@ -26,6 +26,8 @@ def as_text(state: State) -> str:
         if position:
             lines.append(f"problem: {problem.message}")
         lines.append(f"remedy: {problem.remedy}")
+    if state.verdict == NOT_REGISTERED and state.promise:
+        lines.append(f"enforced: {state.promise}")
     if state.policy:
         lines.append(f"policy: {_section(state.policy.section())}")
     lines += _origin(state)

@@ -74,9 +74,9 @@ def _note(host: Host) -> None:
 
 def image_status(root: str) -> State:
     """Return the state of an image; raise ImageError if it has no cloud-init that could run the module."""
-    unregistered, problems = _unregistered(root)
+    unregistered, problems, notes = _unregistered(root)
     verdict = state.NOT_REGISTERED if problems else state.REGISTERED
-    return State(verdict, tuple(problems), unregistered=unregistered)
+    return State(verdict, tuple(problems), tuple(notes), unregistered=unregistered)
 
 
 def unknown(error: Exception) -> State:
@@ -93,21 +93,24 @@ def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], 
     if not registration.has_cloud_init(Root(root)):
         return None, [], ["no cloud-init here that would run the module"]
     try:
-        return (*_unregistered(root), [])
+        return _unregistered(root)
     except ImageError as error:
         message = f"cloud-init may not run the module: {error}"
         return None, [Problem(message, "correct that, then ssh-keepalive register")], []
 
 
-def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem]]:
+def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]:
     from ..image import registration
     from ..image.root import Root
 
     found = registration.status(Root(root))
-    remedy = "ssh-keepalive register"
-    if os.path.realpath(root) != "/":
-        remedy += f" --root {root}"
-    return tuple(found), [Problem(f"{file} is not as it was registered", remedy) for file in found]
+    of_root = "" if os.path.realpath(root) == "/" else f" --root {root}"
+    if found.missing:
+        message = f"the module is not installed, there is no {found.missing}"
+        return (found.missing, *found.changed), [Problem(message, "ssh-keepalive install" + of_root)], list(found.notes)
+    remedy = "ssh-keepalive register" + of_root
+    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
+    return found.changed, problems, list(found.notes)
 
 
 def _not_done(host: Host, request: instance.Request) -> List[Problem]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from jsonschema import Draft4Validator
-from ssh_keepalive.image.cloud_init_schema import has_key, with_key, without_key
+from ssh_keepalive.image.cloud_init_schema import has_key, is_same, with_additions, with_key, without_key
 from ssh_keepalive.policy import load_schema
 
 OURS = load_schema()["properties"]["ssh_keepalive"]
@@ -235,3 +235,50 @@ def words(schema):
 def test_our_subschema_has_no_word_that_cloud_init_cannot_do():
     # With "not", cloud-init 24.4 to 25.2 dies of a TypeError (its is_valid wants a schema); oneOf hides the key.
     assert not {"not", "oneOf", "$ref", "deprecated"} & set(words(OURS))
+
+
+OTHERS = {"cc_other": {"properties": {"other": {}}}}
+
+
+def registered_with_others(original, in_order):
+    """Return a schema with our key and then another tool's, which has sorted the definitions or not."""
+    schema = json.loads(with_key(original, OURS))
+    schema["$defs"] = {**schema["$defs"], **OTHERS} if in_order else {**OTHERS, **schema["$defs"]}
+    schema["allOf"].append({"$ref": "#/$defs/cc_other"})
+    schema["$defs"].get("all_modules", {}).get("enum", []).append("other")
+    if "properties" in schema:
+        schema["properties"]["other"] = {}
+    return json.dumps(schema)
+
+
+@pytest.mark.parametrize("original", [FROM_22_2, FROM_22_4, FROM_23_4])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_what_came_behind_ours_goes_along_to_a_newer_schema(original, in_order):
+    newer = original.replace("ssh_pwauth", "ssh_pwauth_new").replace('"ssh-import-id"', '"ssh-import-ids"')
+    found = json.loads(with_additions(newer, registered_with_others(original, in_order)))
+    wanted = json.loads(newer)
+    wanted["$defs"].update(OTHERS)
+    wanted["allOf"].append({"$ref": "#/$defs/cc_other"})
+    wanted["$defs"].get("all_modules", {}).get("enum", []).append("other")
+    if "properties" in wanted:
+        wanted["properties"]["other"] = {}
+    assert found == wanted
+
+
+@PAIRS
+def test_nothing_goes_along_where_nothing_came(original, registered):
+    newer = original.replace("ssh_pwauth", "ssh_pwauth_new")
+    for older in (original, registered):
+        assert with_additions(newer, older) == newer
+
+
+def test_a_key_goes_into_no_schema_that_takes_every_key():
+    found = json.loads(with_additions(FROM_22_4, registered_with_others(FROM_23_4, True)))
+    assert "properties" not in found
+    assert "cc_other" in found["$defs"]
+
+
+@PAIRS
+def test_schemas_are_the_same_whatever_their_format(original, registered):
+    assert is_same(original, json.dumps(json.loads(original)))
+    assert not is_same(original, registered)

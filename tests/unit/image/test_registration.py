@@ -1,5 +1,6 @@
 """The module's registration with an image's cloud-init, and its end."""
 
+import json
 import os
 import stat
 
@@ -7,26 +8,33 @@ import pytest
 import yaml
 from images import (
     CLEAN,
+    DIVERSION,
     LIST,
     NEW,
     OLD,
     ORIGINAL,
     PACKAGES,
+    REGISTER_UNIT,
+    REGISTER_UNIT_LINK,
+    RUNTIME,
     SCHEMA,
     UNIT,
     UNIT_LINKS,
+    known,
+    lay_in,
     make,
     modules,
     refused,
     tree,
     upgrade,
 )
-from ssh_keepalive.image import note_unit
+from ssh_keepalive.image import note_unit, register_unit
 from ssh_keepalive.image.cloud_init_schema import has_key
 from ssh_keepalive.image.installation import install, uninstall
 from ssh_keepalive.image.registration import has_cloud_init, register, status, unregister
-from ssh_keepalive.image.root import ImageError
+from ssh_keepalive.image.root import ImageError, Root
 
+UNITS = {UNIT, *UNIT_LINKS, REGISTER_UNIT, REGISTER_UNIT_LINK}
 MODULE = {PACKAGES + "/cc_ssh_keepalive.py": ""}
 
 
@@ -122,6 +130,7 @@ def test_an_upgrade_that_is_diverted_to_the_original(folder, root, schema, moved
     if moved:
         schema.rename(folder / ORIGINAL)
     install(root)
+    make(folder, DIVERSION)
     assert (folder / ORIGINAL).read_text() == OLD
     upgrade(folder / ORIGINAL)
     register(root)
@@ -180,7 +189,6 @@ def test_a_damaged_schema_is_refused(folder, root, schema):
     schema.write_text(OLD)
     install(root)
     (folder / ORIGINAL).write_text("{")
-    assert refused(folder) == message.format(ORIGINAL)
     assert refused(folder, unregister) == message.format(ORIGINAL)
 
 
@@ -203,13 +211,15 @@ def test_a_cloud_init_whose_clean_runs_nothing_gets_no_script(folder, root):
     assert not (folder / CLEAN).parent.exists()
 
 
-def test_systemd_gets_the_unit_that_notes_and_loses_it_again(folder, root, units):
+def test_systemd_gets_the_units_and_loses_them_again(folder, root, units):
     make(folder, MODULE)
     before = tree(folder)
     register(root)
     once = tree(folder)
-    assert set(once) - set(before) == {LIST, UNIT, *UNIT_LINKS, *map(os.path.dirname, UNIT_LINKS)}
+    assert set(once) - set(before) == {LIST, *UNITS, *map(os.path.dirname, UNIT_LINKS)}
     assert (folder / UNIT).read_text() == note_unit.render()
+    assert (folder / REGISTER_UNIT).read_text() == register_unit.render("/" + SCHEMA)
+    assert once[REGISTER_UNIT_LINK][1] == "../ssh-keepalive-register.service"
     assert {once[link][1] for link in UNIT_LINKS} == {"../ssh-keepalive-note.service"}
     register(root)
     assert tree(folder) == once
@@ -233,7 +243,7 @@ def test_what_others_want_stays(folder, root, units):
     make(folder, {**MODULE, **{os.path.dirname(link) + "/other.service": "" for link in UNIT_LINKS}})
     before = tree(folder)
     register(root)
-    assert set(tree(folder)) - set(before) == {LIST, UNIT, *UNIT_LINKS}
+    assert set(tree(folder)) - set(before) == {LIST, *UNITS}
     unregister(root)
     assert tree(folder) == before
 
@@ -251,32 +261,293 @@ def test_an_image_without_systemd_gets_no_unit(folder, root):
     assert [name for name in tree(folder) if "systemd" in name] == []
 
 
+def changed(root):
+    """Return which files register would change, of an image that has the module."""
+    found = status(root)
+    assert found.missing is None
+    return list(found.changed)
+
+
 def test_status_names_a_unit_that_is_gone(folder, root, units):
     install(root)
-    assert status(root) == []
+    assert changed(root) == []
     (folder / UNIT_LINKS[1]).unlink()
-    assert status(root) == ["/" + UNIT_LINKS[1]]
+    assert changed(root) == ["/" + UNIT_LINKS[1]]
     (folder / UNIT).unlink()
-    assert status(root) == sorted("/" + name for name in (UNIT, *UNIT_LINKS))
+    assert changed(root) == sorted("/" + name for name in (UNIT, *UNIT_LINKS))
+    (folder / REGISTER_UNIT_LINK).unlink()
+    assert "/" + REGISTER_UNIT_LINK in changed(root)
     register(root)
-    assert status(root) == []
+    assert changed(root) == []
 
 
 def test_status_names_what_an_upgrade_of_cloud_init_has_undone(folder, root, schema):
     install(root)
-    assert status(root) == []
+    assert changed(root) == []
     upgrade(schema)
     make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: [new, ssh]"})
-    assert status(root) == ["/" + LIST, "/" + SCHEMA]
+    assert changed(root) == ["/" + LIST, "/" + SCHEMA]
     register(root)
-    assert status(root) == []
+    assert changed(root) == []
     (folder / LIST).unlink()
-    assert status(root) == ["/" + LIST]
+    assert changed(root) == ["/" + LIST]
 
 
 def test_status_names_a_script_that_cloud_init_clean_lacks(folder, root):
     install(root)
     make(folder, {"etc/cloud/clean.d/README": "as an upgrade of cloud-init brings it"})
-    assert status(root) == ["/" + CLEAN]
+    assert changed(root) == ["/" + CLEAN]
     register(root)
-    assert status(root) == []
+    assert changed(root) == []
+
+
+@pytest.mark.parametrize("name", ["95_ssh_keepalive.cfg", "10_other.cfg"])
+def test_a_drop_in_that_names_no_list_changes_nothing(folder, root, name):
+    install(root)
+    once = tree(folder)
+    make(folder, {"etc/cloud/cloud.cfg.d/" + name: "ssh_keepalive: true"})
+    assert changed(root) == []
+    register(root)
+    assert tree(folder)[LIST] == once[LIST]
+
+
+def test_a_list_that_says_the_same_is_registered_whatever_it_was_made_from(folder, root):
+    install(root)
+    once = (folder / LIST).read_bytes()
+    with (folder / "etc/cloud/cloud.cfg").open("a") as stream:
+        stream.write("locale: C\n")
+    assert changed(root) == []
+    register(root)
+    assert (folder / LIST).read_bytes() != once
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [
+        ("cc_ssh_keepalive.py", "cc_ssh_keepalive.py"),
+        ("ssh_keepalive/__init__.py", "ssh_keepalive/__init__.py"),
+        ("ssh_keepalive/policy.py", "ssh_keepalive/policy.py"),
+        ("ssh_keepalive/machine", "ssh_keepalive/machine/__init__.py"),
+        ("ssh_keepalive", "ssh_keepalive/__init__.py"),
+    ],
+)
+def test_status_names_what_is_missing_of_the_module(folder, root, gone, missing):
+    install(root)
+    (folder / PACKAGES / gone).rename(folder / "gone")
+    assert status(root).missing == "/{}/{}".format(PACKAGES, missing)
+
+
+def test_of_another_version_of_the_module_not_all_files_are_known(folder, root):
+    install(root)
+    (folder / PACKAGES / "ssh_keepalive/policy.py").unlink()
+    (folder / PACKAGES / "ssh_keepalive/__init__.py").write_text('__version__ = "0.0.9"\n')
+    assert status(root).missing is None
+
+
+LATE = "etc/cloud/cloud.cfg.d/99_zzz.cfg"
+NOTE = (
+    "/" + LATE + ": its cloud_init_modules replaces ours, "
+    "each boot adds ssh_keepalive to it in /run/cloud-init/cloud.cfg"
+)
+MADE_FROM = "\n# Made from: "
+BEGINNING = "datasource_list: [ NoCloud, None ]\n"
+
+
+def test_a_list_that_sorts_after_ours_waits_for_a_boot(folder, root, units):
+    make(folder, {**MODULE, LATE: "cloud_init_modules: [late, ssh]"})
+    before = tree(folder)
+    assert register(root) == [NOTE]
+    assert list(status(root).notes) == [NOTE]
+    assert modules(folder) == ["late", "ssh", ["ssh_keepalive"]]
+    # So that the unit finds it out of date.
+    assert MADE_FROM not in (folder / LIST).read_text()
+    assert not (folder / "run").exists()
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_on_a_booted_machine_it_overrides_that_one_at_once(folder, root, units):
+    make(folder, {**MODULE, LATE: "cloud_init_modules: [late, ssh]", RUNTIME: BEGINNING})
+    before = tree(folder)
+    for _ in range(2):
+        register(root)
+        text = (folder / RUNTIME).read_text()
+        assert yaml.safe_load(text) == {
+            "datasource_list": ["NoCloud", "None"],
+            "cloud_init_modules": ["late", "ssh", ["ssh_keepalive"]],
+        }
+        assert text.startswith(BEGINNING + "# BEGIN ssh-keepalive\n")
+        assert text.count(MADE_FROM) == 2
+        assert MADE_FROM not in (folder / LIST).read_text()
+    (folder / LATE).unlink()
+    register(root)
+    assert (folder / RUNTIME).read_text() == BEGINNING
+    assert MADE_FROM in (folder / LIST).read_text()
+    make(folder, {LATE: "cloud_init_modules: [late, ssh]", RUNTIME: BEGINNING})
+    register(root)
+    unregister(root)
+    assert tree(folder) == before
+    unregister(root)
+    assert tree(folder) == before
+
+
+def test_a_list_after_ours_that_has_the_module_is_left_alone(folder, root, units):
+    make(folder, {**MODULE, LATE: "cloud_init_modules: [late, ssh, ssh_keepalive]", RUNTIME: BEGINNING})
+    assert register(root) == []
+    assert (folder / RUNTIME).read_text() == BEGINNING
+
+
+def comments(folder):
+    return [line for line in (folder / LIST).read_text().splitlines() if line.startswith("#")]
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """Name the folders that are read-only."""
+    folders = []
+    monkeypatch.setattr(Root, "is_read_only", lambda self, path: path.startswith(tuple(folders)))
+    return folders
+
+
+def test_with_a_read_only_usr_the_list_is_registered_and_the_rest_waits(folder, root, schema, units, read_only):
+    install(root)
+    upgrade(schema)
+    (folder / UNIT).unlink()
+    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: [new, ssh]"})
+    read_only.append("/usr")
+    before = {name: what for name, what in tree(folder).items() if name.startswith("usr")}
+    waits = ["/{} stays as it is, its file system is read-only".format(name) for name in (SCHEMA, UNIT, *UNIT_LINKS)]
+    assert register(root) == waits
+    assert {name: what for name, what in tree(folder).items() if name.startswith("usr")} == before
+    assert modules(folder) == ["new", "ssh", ["ssh_keepalive"]]
+    assert (changed(root), list(status(root).notes)) == ([], waits)
+    # So that the next boots have nothing to do until /usr can be written.
+    assert comments(folder)[2:] == register_unit.lines(root, None)
+    read_only.clear()
+    assert register(root) == []
+    assert comments(folder)[2:] == register_unit.lines(root, "/" + SCHEMA)
+    assert len(comments(folder)) == 2 + 3
+    assert has_key(schema.read_text())
+
+
+def test_with_a_read_only_etc_a_booted_machine_has_its_list_elsewhere(folder, root, read_only):
+    install(root)
+    make(folder, {"etc/cloud/cloud.cfg": "cloud_init_modules: [new, ssh]", RUNTIME: BEGINNING})
+    read_only.append("/etc")
+    before = (folder / LIST).read_bytes()
+    assert changed(root) == ["/" + LIST]
+    assert register(root) == []
+    assert (folder / LIST).read_bytes() == before
+    assert yaml.safe_load((folder / RUNTIME).read_text())["cloud_init_modules"] == ["new", "ssh", ["ssh_keepalive"]]
+    assert changed(root) == []
+
+
+@pytest.mark.parametrize("text", [OLD, NEW], ids=["from-22.2", "from-23.4"])
+@pytest.mark.parametrize("diverted", [False, True], ids=["install", "package"])
+@pytest.mark.parametrize("before", [False, True], ids=["after-ours", "before-ours"])
+def test_another_tools_key_survives(folder, root, schema, text, diverted, before):
+    upgrade(schema, text)
+    if before:
+        lay_in(schema)
+    install(root)
+    make(folder, DIVERSION if diverted else {})
+    if not before:
+        lay_in(schema)
+    for _ in range(2):
+        register(root)
+        assert known(schema) == ["other", "ssh_keepalive"]
+        assert changed(root) == []
+    unregister(root)
+    assert known(schema) == ["other"]
+    assert not (folder / ORIGINAL).exists()
+    register(root)
+    assert known(schema) == ["other", "ssh_keepalive"]
+
+
+@pytest.mark.parametrize("place", [0, None], ids=["first", "last"])
+def test_another_tools_key_survives_wherever_it_lays_it_in(folder, root, schema, place):
+    upgrade(schema)
+    install(root)
+    lay_in(schema, place=place)
+    register(root)
+    assert known(schema) == ["other", "ssh_keepalive"]
+    uninstall(root)
+    assert known(schema) == ["other"]
+
+
+def test_another_tools_key_survives_an_upgrade_that_is_diverted(folder, root, schema):
+    upgrade(schema, NEW.replace("ssh_pwauth", "obsolete"))
+    install(root)
+    make(folder, DIVERSION)
+    lay_in(schema)
+    for _ in range(2):
+        upgrade(folder / ORIGINAL)
+        register(root)
+        assert known(schema) == ["other", "ssh_keepalive"]
+        assert set(json.loads(schema.read_text())["properties"]) == {"ssh_pwauth", "other", "ssh_keepalive"}
+        assert (folder / ORIGINAL).read_text() == NEW
+    upgrade(folder / ORIGINAL)
+    unregister(root)
+    assert known(schema) == ["other"]
+
+
+def test_another_tools_key_that_went_again_is_gone_and_the_original_is_given_back(folder, root, schema):
+    upgrade(schema)
+    lay_in(schema)
+    install(root)
+    registered = json.loads(schema.read_text())
+    for names in (registered["$defs"], registered["properties"]):
+        for name in ("other", "cc_other"):
+            names.pop(name, None)
+    registered["allOf"].remove({"$ref": "#/$defs/cc_other"})
+    registered["$defs"]["all_modules"]["enum"].remove("other")
+    schema.write_text(json.dumps(registered, indent=2) + "\n")
+    register(root)
+    assert known(schema) == ["ssh_keepalive"]
+    unregister(root)
+    assert schema.read_text() == NEW
+
+
+DEFAULTS = "etc/default/cloud-init"
+INIT_SCRIPTS = {"etc/init.d/cloud-init-local": "", "sbin/init": ""}
+
+
+@pytest.mark.parametrize("others", [None, "", "X=1\n", "X=1\n\n", "X=1"])
+def test_cloud_inits_init_scripts_register_where_there_is_no_systemd(folder, root, others):
+    make(folder, {**MODULE, **INIT_SCRIPTS, LATE: "cloud_init_modules: [late, ssh]"})
+    if others is not None:
+        make(folder, {DEFAULTS: others})
+        (folder / DEFAULTS).chmod(0o640)
+    before = tree(folder)
+    assert register(root) == [NOTE]
+    text = (folder / DEFAULTS).read_text()
+    assert text.startswith((others or "") + ("\n" if others == "X=1" else "") + "# BEGIN ssh-keepalive\n")
+    assert register_unit.render_defaults("/" + SCHEMA) in text
+    assert stat.S_IMODE((folder / DEFAULTS).stat().st_mode) == (0o644 if others is None else 0o640)
+    once = tree(folder)
+    register(root)
+    assert tree(folder) == once
+    unregister(root)
+    if others == "":  # a file without a word is as good as none
+        before.pop(DEFAULTS)
+    if others is None:
+        (folder / "etc/default").rmdir()
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"etc/init.d/cloud-init-local": "", "lib/systemd/systemd": ""},
+        {"etc/init.d/cloud-init-local": ""},
+        {"sbin/init": ""},
+    ],
+    ids=["systemd", "no init", "other scripts"],
+)
+def test_elsewhere_they_are_told_nothing(folder, root, files):
+    make(folder, {**MODULE, **files})
+    if "lib/systemd/systemd" in files:
+        (folder / "sbin").mkdir()
+        (folder / "sbin/init").symlink_to("/lib/systemd/systemd")
+    register(root)
+    assert not (folder / DEFAULTS).exists()

@@ -336,7 +336,25 @@ def test_a_cloud_init_that_cannot_run_the_module(enforced):
         "not registered: cloud-init may not run the module: "
         "/etc/cloud/cloud.cfg: not in the image, install cloud-init first",
         "remedy: correct that, then ssh-keepalive register",
-        'policy: {"unresponsive_timeout": 180}',
+        "enforced: " + PROMISE,
+    ]
+
+
+def test_a_policy_that_was_applied_on_a_machine_without_the_module(enforced):
+    packages = "/usr/lib/python3/dist-packages/"
+    for name, text in (
+        (packages + "cloudinit/version.py", ""),
+        ("/etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]"),
+        ("/etc/cloud/cloud.cfg.d/README", ""),
+    ):
+        file = enforced.root / name[1:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    lines = told(enforced, 1)
+    assert lines[:3] == [
+        "not registered: the module is not installed, there is no " + packages + "cc_ssh_keepalive.py",
+        "remedy: ssh-keepalive install --root ",
+        "enforced: " + PROMISE,
     ]
 
 
