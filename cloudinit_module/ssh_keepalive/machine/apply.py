@@ -14,7 +14,7 @@ from .connections import MOST_ENTRIES
 from .files import ChangedError, File, Transaction
 from .host import Host, SlowError
 from .judgement import Judge
-from .problem import NotReadError, Problem, SshdError, UnansweredError
+from .problem import RUN_AGAIN, NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
 
@@ -84,7 +84,8 @@ def reapply(host: Host) -> Optional[Report]:
             return None
         policy = sshd_config.read_policy(text)
         if policy is None:
-            raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
+            remedy = f"{RUN_AGAIN}, or ssh-keepalive apply FILE"
+            raise SshdError(Problem(f"{file}: has no policy line that can be read", remedy))
         return _Run(policy, host).do()
 
 
