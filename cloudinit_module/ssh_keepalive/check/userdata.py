@@ -5,7 +5,6 @@ import base64
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..image.module_list import LIST, module_name
 from ..policy import KEY, Path, closest
 from . import document
 from .document import DocumentError, Place, Scalar
@@ -51,8 +50,9 @@ _ENCODINGS = ("base64", "quoted-printable", "x-uuencode", "uuencode", "uue", "x-
 # cloudinit/handlers/cloud_config.py
 _MERGE_HEADERS = ("Merge-Type", "X-Merge-Type")
 _DEFAULT_MERGE = "dict(replace)+list()+str()"
-# Of any of these cloud-init runs the module.
-LISTS = (LIST, "cloud_config_modules", "cloud_final_modules")
+# Of any of these cloud-init runs the module, which images have in the first.
+LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
+_LIST = LISTS[0]
 
 SOME_MACHINES = "not checked: which machines the launch-index means"
 NOT_RENDERED = f"not checked: {_TEMPLATE}"
@@ -129,6 +129,9 @@ def read(content: bytes) -> UserData:
 
 def names_module(modules: Any) -> bool:
     """Return whether a list of modules has ours; anything but a list has none."""
+    # Few name one.
+    from ..image.module_list import module_name
+
     return isinstance(modules, list) and KEY in map(module_name, modules)
 
 
@@ -179,9 +182,9 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         section = document.expand(use, (KEY,), scalars)
         scalars[(KEY, "")] = Scalar(key.place, KEY, None)
         result = UserData(section, part, scalars, remarks)
-    if LIST in lists and not any(named.has_module for named in lists.values()):
+    if _LIST in lists and not any(named.has_module for named in lists.values()):
         message = f"replaces the image's list, and cloud-init would not run {KEY}: add - [{KEY}] after ssh"
-        remarks.append(Remark("warning", message, (LIST,), lists[LIST].part, lists[LIST].place))
+        remarks.append(Remark("warning", message, (_LIST,), lists[_LIST].part, lists[_LIST].place))
     if has_config and is_known and not result.part and not any(remark.level == "error" for remark in remarks):
         remarks.append(Remark("note", f"no {KEY} in it"))
     return result

@@ -50,9 +50,10 @@ def asks(machine, section):
 
 def fails(machine, error):
     """Have cloud-init have written down how the module failed."""
-    result = machine.root / "run/cloud-init/result.json"
+    result = machine.root / "run/cloud-init/status.json"
     result.parent.mkdir(parents=True)
-    result.write_text(json.dumps({"v1": {"datasource": None, "errors": ["('ssh', OSError(1))", error]}}))
+    stage = {"errors": ["('ssh', OSError(1))", error], "start": 1.0, "finished": 2.0}
+    result.write_text(json.dumps({"v1": {"datasource": None, "stage": None, "init": stage}}))
     return str(result)
 
 
