@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jsonschema
 import pytest
-from baking import DROP_IN, bake, effective, set_default
+from baking import DROP_IN, bake, effective
 from machine import SEED, Machine
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schema/status.schema.json").read_text())
@@ -45,7 +45,6 @@ class Case(NamedTuple):
 
 TAB = "not YAML: a tab, indent with spaces"
 IGNORED = "cloud-init has ignored ssh_keepalive in user-data: " + RAW
-FIRST_LINE = "error: the first line is not #cloud-config: cloud-init would ignore all of it"
 CASES = {
     "dashes": Case(
         "---\n" + POLICY,
@@ -72,7 +71,8 @@ CASES = {
     ),
     "base64": Case(
         base64.b64encode(POLICY.encode()),
-        f"{IGNORED}:2:1: base64 around all of it: not each datasource takes that off, and cloud-init would ignore it then",
+        f"{IGNORED}:2:1: base64 around all of it: not each datasource takes that off, "
+        "and cloud-init would ignore it then",
         f"ssh-keepalive apply {RAW}",
     ),
     "a-template": Case(

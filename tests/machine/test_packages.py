@@ -311,7 +311,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
         assert said.endswith(
             f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read: "
-            "run cloud-init's module again\n"
+            "cloud-init single --name ssh_keepalive --frequency always, or ssh-keepalive apply FILE\n"
             "cloud-init-ssh-keepalive: the policy may not be in effect: correct that, then run ssh-keepalive reapply\n"
         )
         drop_in.unlink(missing_ok=True)

@@ -73,11 +73,11 @@ def _reason_nothing_was_read(data: UserData, content: bytes) -> Optional[Remark]
     for error in errors:
         if error.part and _SECTION.search(error.part.text):
             return error
-    for remark in data.remarks:
-        section = _SECTION.search(remark.part.text) if remark.part else None
-        if section and remark.part and remark.message == userdata.NOT_RENDERED:
-            place = document.place_after(remark.part.text[: section.start(1)])
-            return Remark("error", _TEMPLATE, (), remark.part, place)
+    for part in [remark.part for remark in data.remarks if remark.message == userdata.NOT_RENDERED]:
+        section = part and _SECTION.search(part.text)
+        if part and section and "#cloud-config" in part.text:
+            place = document.place_after(part.text[: section.start(1)])
+            return Remark("error", _TEMPLATE, (), part, place)
     if _SECTION.search(content.decode("utf-8", "replace")):
         return next((error for error in errors if error.part is None), None)
     return None
