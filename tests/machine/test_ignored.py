@@ -33,7 +33,10 @@ def mime(text: str) -> str:
 
 
 class Case(NamedTuple):
-    """User-data and what else is there, the reason that is told, the remedy, and the script that corrects FILE."""
+    """User-data, the reason that is told, the remedy, the script that corrects FILE, and what else is there.
+
+    `image` is a line for cloud.cfg.d, and one that sshd reads before the policy; `kernel` is from its command line.
+    """
 
     user_data: str | bytes
     reason: str
@@ -41,10 +44,17 @@ class Case(NamedTuple):
     correction: str = ""
     image: str = ""
     vendor: str = ""
+    kernel: str = ""
 
 
 TAB = "not YAML: a tab, indent with spaces"
 IGNORED = "cloud-init has ignored ssh_keepalive in user-data: " + RAW
+OTHER = "ClientAliveInterval 7"
+OVERRIDDEN = (
+    "ClientAliveInterval is 7 where INTERVAL is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it: "
+    "remove that line and restart sshd"
+)
+REPAIRED = "rm /etc/ssh/sshd_config.d/00-a.conf; systemctl restart ssh"
 CASES = {
     "dashes": Case(
         "---\n" + POLICY,
@@ -106,12 +116,30 @@ CASES = {
         vendor=POLICY + "runcmd:\n\t- echo\n",
     ),
     "what-sshd-refuses": Case(
-        POLICY,
-        f"user-data {NOT_THERE}: ClientAliveInterval is 7 where INTERVAL is expected, "
-        "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it: remove that line and restart sshd",
+        POLICY, f"user-data {NOT_THERE}: {OVERRIDDEN}", f"correct that, then {SINGLE}", REPAIRED, f"{{}}\n{OTHER}"
+    ),
+    "what-sshd-refuses-of-the-images": Case(
+        "#cloud-config\n{}\n",
+        f"/etc/cloud/cloud.cfg.d/91_image.cfg {NOT_THERE}: {OVERRIDDEN}",
         f"correct that, then {SINGLE}",
-        "rm /etc/ssh/sshd_config.d/00-a.conf; systemctl restart ssh",
-        image="{} #\nClientAliveInterval 7",
+        REPAIRED,
+        f"ssh_keepalive: 20s\n{OTHER}".replace("20s", "{unresponsive_timeout: 20s}"),
+    ),
+    "what-sshd-refuses-of-vendor-data": Case(
+        "#cloud-config\n{}\n",
+        f"vendor-data {NOT_THERE}: {OVERRIDDEN}",
+        f"correct that, then {SINGLE}",
+        REPAIRED,
+        f"{{}}\n{OTHER}",
+        vendor=POLICY,
+    ),
+    "what-sshd-refuses-of-the-kernels": Case(
+        "#cloud-config\n{}\n",
+        f"the kernel's command line {NOT_THERE}: {OVERRIDDEN}",
+        f"correct that, then {SINGLE}",
+        REPAIRED,
+        f"{{}}\n{OTHER}",
+        kernel="cc: ssh_keepalive: {unresponsive_timeout: 20s} end_cc",
     ),
 }
 ORDINARY = {"a-tab-elsewhere": "bullseye", "a-list-in-user-data": "forky"}
@@ -135,9 +163,11 @@ def boot(machine: Machine, case: Case) -> None:
         (seed / "vendor-data").write_text(case.vendor)
     (machine.root / "etc/cloud/cloud.cfg.d/91_image.cfg").write_text(case.image.split("\n")[0] + "\n")
     (machine.root / DROP_IN[1:]).unlink(missing_ok=True)
+    (machine.root / "etc/ssh/sshd_config.d/00-a.conf").unlink(missing_ok=True)
     for line in case.image.splitlines()[1:]:
         (machine.root / "etc/ssh/sshd_config.d/00-a.conf").write_text(line + "\n")
-    machine.boot()
+    # nspawn hands what follows its own --boot to process 1, where cloud-init looks for it in a container.
+    machine.boot(*(("--boot", case.kernel) if case.kernel else ()))
     machine.wait()
 
 
@@ -177,7 +207,11 @@ def told_and_remedied(machine: Machine, name: str) -> None:
         assert f"ssh-keepalive: not enforced: {reason}: {case.remedy}\n" in said
         follow(machine, case.remedy, case.correction)
         assert effective(machine)["clientaliveinterval"] == interval(machine)
-        assert status(machine, 0)[0].startswith("enforced: ")
+        found = status(machine, 0)
+        assert found[0].startswith("enforced: ")
+        if case.remedy.endswith(SINGLE):
+            # The way that it came
+            assert f"asked by: {reason.partition(' asks')[0]}" in found
         assert NOTE not in failed(machine)
     finally:
         machine.poweroff()
@@ -193,3 +227,45 @@ def test_it_is_told_on_one_release(name: str, machines: Callable[..., Machine]) 
     machine = machines(ORDINARY[name])
     bake(machine)
     told_and_remedied(machine, name)
+
+
+@pytest.mark.slow
+def test_a_boot_that_asks_for_nothing_or_has_it_in_effect_fails_nothing(image: Machine) -> None:
+    for user_data in ("#cloud-config\n{}\n", POLICY):
+        boot(image, Case(user_data, ""))
+        result = image.run("systemctl", "show", "-P", "Result", NOTE).stdout
+        assert result == ("success\n" if user_data == POLICY else "exec-condition\n")
+        assert NOTE not in failed(image)
+        image.reboot()
+        image.wait()
+        assert NOTE not in failed(image)
+        if user_data == POLICY:
+            # What somebody changes later is told at the next boot, whose sshd starts all the same.
+            image.sh(f"echo '{OTHER}' >/etc/ssh/sshd_config.d/00-a.conf")
+            image.reboot()
+            image.wait()
+            assert NOTE in failed(image)
+            assert image.run("systemctl", "is-active", "ssh").stdout == "active\n"
+            image.sh("rm /etc/ssh/sshd_config.d/00-a.conf; systemctl restart ssh; sleep 2")
+            assert NOTE not in failed(image)
+        image.poweroff()
+
+
+@pytest.mark.slow
+def test_an_sshd_that_does_not_answer_fails_nothing_and_holds_up_no_boot(image: Machine) -> None:
+    boot(image, Case(POLICY, ""))
+    # As a package replaces it
+    image.sh(
+        'cd /usr/sbin; cp -p sshd sshd.real; printf \'#!/bin/sh\\ncase " $* " in *" -T "*) sleep 60 ;; esac\\n'
+        'exec /usr/sbin/sshd.real "$@"\\n\' >sshd.new; chmod 755 sshd.new; mv sshd.new sshd'
+    )
+    try:
+        image.reboot()
+        image.wait()
+        assert NOTE not in failed(image)
+        # Not known
+        assert image.run("systemctl", "show", "-P", "ExecMainStatus", NOTE).stdout == "2\n"
+        assert "ssh-keepalive: unknown: " in image.run("journalctl", "-b", "-o", "cat", "-u", NOTE).stdout
+    finally:
+        image.sh("mv /usr/sbin/sshd.real /usr/sbin/sshd")
+        image.poweroff()

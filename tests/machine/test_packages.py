@@ -87,6 +87,29 @@ def keepalive(machine: Machine) -> tuple[str, str]:
     return values["clientaliveinterval"], values["clientalivecountmax"]
 
 
+@pytest.mark.slow
+def test_after_a_first_boot_that_asked_for_a_policy_status_names_the_one_command(
+    suite: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(suite, USER_DATA)
+    machine.boot()
+    machine.wait()
+    shutil.copy(deb, machine.root / "package.deb")
+    machine.run("dpkg", "-i", "/package.deb")
+    told = machine.run("ssh-keepalive", "status", check=False)
+    command = "cloud-init single --name ssh_keepalive --frequency always"
+    assert (told.returncode, told.stdout.splitlines()[:2]) == (
+        1,
+        [
+            f"not enforced: user-data asks for a policy, and there is no {DROP_IN}: "
+            "cloud-init has not run the module on this instance",
+            f"remedy: {command}",
+        ],
+    )
+    machine.sh(command)
+    assert machine.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
+
+
 VERIFY = "dpkg -V cloud-init | grep -v /usr/share/ || true"
 
 
