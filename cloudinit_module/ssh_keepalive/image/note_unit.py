@@ -27,7 +27,8 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 # Without a policy there is nothing to note; systemd before 243 does not know this, and the command finds that out, too.
-ExecCondition=/bin/grep -RqsE -D skip '{pattern}' {files}
+# grep's 2, for a file that is not there, would count as success here.
+ExecCondition=/bin/sh -c "/bin/grep -RqsE -D skip '{pattern}' {files} || exit 1"
 ExecStart={command} note
 # Not known is no failure.
 SuccessExitStatus=2

@@ -12,18 +12,17 @@ from ssh_keepalive.image import note_unit
 POLICY = b"#cloud-config\nssh_keepalive: {}\n"
 
 
-def condition(root):
-    """Return the command that says whether there is something to note, as systemd would start it, below a root."""
-    (line,) = [line for line in note_unit.render().splitlines() if line.startswith("ExecCondition=")]
-    command = shlex.split(line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$"))
-    return [word if word == "/bin/grep" else re.sub("^/", str(root) + "/", word) for word in command]
-
-
 def is_run(root, name, content):
+    """Return whether systemd would start the command with a file below a root."""
     file = root / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    return subprocess.run(condition(root)).returncode == 0
+    (line,) = [line for line in note_unit.render().splitlines() if line.startswith("ExecCondition=")]
+    shell, option, script = shlex.split(line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$"))
+    script = re.sub("(?<= )/", str(root) + "/", script)
+    code = subprocess.run([shell, option, script]).returncode
+    assert code in (0, 1)
+    return code == 0
 
 
 USER_DATA = "var/lib/cloud/instance/user-data.txt"
