@@ -11,6 +11,8 @@ _FILES = (
     CLOUD_CFG_FOLDER,
     "/run/cloud-init/cloud.cfg",
     "/proc/cmdline",
+    # In a container
+    "/proc/1/cmdline",
     *(f"/var/lib/cloud/instance/{name}.txt" for name in ("user-data", "vendor-data", "vendor-data2")),
 )
 # A section, the header of a drop-in or block, a line of base64, the start of gzip; not an entry in a list of modules

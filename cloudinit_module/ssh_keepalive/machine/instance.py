@@ -78,6 +78,14 @@ def has_run(root: str = "/") -> bool:
     return os.path.exists(os.path.join(root, _SEMAPHORE))
 
 
+def began(root: str = "/") -> Optional[float]:
+    """Return when cloud-init first had this instance's data, in seconds since the epoch, None without an instance."""
+    try:
+        return os.stat(os.path.join(root, _INSTANCE, "sem/consume_data")).st_mtime
+    except OSError:
+        return None
+
+
 def _failure(root: str) -> Optional[Failure]:
     """Return how the module failed when cloud-init last ran all modules, None if it did not."""
     file = os.path.join(root, _STATUS)

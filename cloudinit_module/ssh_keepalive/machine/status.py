@@ -87,7 +87,11 @@ def _state(host: Host, root: str) -> State:
         if failure and is_other and failure.at > os.stat(place(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
-    ignored = [one for one in request.misreadings if _is_missed(one, text, found)]
+        elif is_other and _asks(request) and not instance.has_run(root) and _is_earlier(found, host, root):
+            message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
+            found = found._replace(problems=(Problem(message, RUN_AGAIN),))
+    is_earlier = _is_earlier(found, host, root)
+    ignored = [one for one in request.misreadings if _is_missed(one, found, is_earlier)]
     problems = (*found.problems, *(_ignored(one) for one in ignored))
     notes = [_ignored(one).message for one in request.misreadings if one not in ignored]
     if request.unlisted:
@@ -97,12 +101,21 @@ def _state(host: Host, root: str) -> State:
     return found._replace(problems=problems, notes=(*found.notes, *notes))
 
 
-def _is_missed(misreading: Misreading, text: Optional[str], found: State) -> bool:
+def _is_missed(misreading: Misreading, found: State, is_earlier: bool) -> bool:
     """Return whether a section that cloud-init has ignored would make a difference."""
-    if text is None:
+    if found.policy is None:
         return misreading.policy is None or misreading.policy.enabled
-    # What it took from others is in effect; another policy was applied by hand, maybe for that reason.
-    return found.is_as_requested and misreading.policy != found.policy
+    if found.request and "user-data" in found.request.sources:
+        # It overrides what is ignored of vendor-data.
+        return False
+    # Another policy than those that are asked for was applied by hand, maybe for that reason.
+    return (found.is_as_requested or is_earlier) and misreading.policy != found.policy
+
+
+def _is_earlier(found: State, host: Host, root: str) -> bool:
+    """Return whether a policy is one of an earlier instance, as in an image that was made of a machine."""
+    began = instance.began(root)
+    return found.policy is not None and began is not None and os.stat(place(host)).st_mtime < began
 
 
 def _ignored(misreading: Misreading) -> Problem:
@@ -161,11 +174,22 @@ def _not_done(host: Host, request: instance.Request, root: str) -> List[Problem]
     message = f"{', '.join(request.sources)} asks for a policy, and there is no {place(host)}"
     if failure:
         return [Problem(f"{message}: {failure.reason}", f"correct that, then {RUN_AGAIN}")]
-    if request.unlisted:
-        message += f": {request.unlisted}"
-    elif not instance.has_run(root):
-        message += ": cloud-init has not run the module on this instance"
+    if not instance.has_run(root):
+        message += f": {_why_not_run(request)}"
     return [Problem(message, RUN_AGAIN)]
+
+
+def _why_not_run(request: instance.Request) -> str:
+    return request.unlisted or "cloud-init has not run the module on this instance"
+
+
+def _asks(request: instance.Request) -> bool:
+    """Return whether cloud-init's configuration asks for a policy that can be read."""
+    try:
+        asked = policy.parse(request.section)
+    except PolicyError:
+        return False
+    return asked is not None and asked.enabled
 
 
 def _refusal(request: instance.Request, error: PolicyError) -> Problem:
@@ -177,8 +201,8 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
     written = sshd_config.read_policy(text)
     if written is None:
         message = f"{place(host)} has no policy line that can be read"
-        is_asked = request.section not in (None, False)
-        return found._replace(problems=(Problem(message, RUN_AGAIN if is_asked else "ssh-keepalive apply FILE"),))
+        remedy = RUN_AGAIN if _asks(request) else "ssh-keepalive apply FILE"
+        return found._replace(problems=(Problem(message, remedy),))
     found = found._replace(policy=written, is_as_requested=_is_asked(request, written))
     questions = Questions(host, prepares=False)
     try:

@@ -37,6 +37,7 @@ USER_DATA = "var/lib/cloud/instance/user-data.txt"
         ("etc/cloud/cloud.cfg.d/95_x.cfg", b"{ssh_keepalive : true}\n"),
         ("run/cloud-init/cloud.cfg", b"ssh_keepalive: true\n"),
         ("proc/cmdline", b"quiet cc: ssh_keepalive: true end_cc\n"),
+        ("proc/1/cmdline", b"init\0cc: ssh_keepalive: true\0"),
         (USER_DATA, POLICY),
         (USER_DATA, gzip.compress(POLICY)),
         (USER_DATA, base64.b64encode(POLICY)),

@@ -151,6 +151,39 @@ def test_what_cloud_init_has_ignored_and_somebody_has_applied(enforced):
     assert (lines[0], lines[-2]) == ("enforced: " + PROMISE, "note: " + IGNORED)
 
 
+def begins(machine, seconds):
+    """Have this instance have begun so long after the policy was written."""
+    began = machine.file.stat().st_mtime + seconds
+    handed(machine, {"sem/consume_data": ""})
+    os.utime(str(machine.root / "var/lib/cloud/instance/sem/consume_data"), (began, began))
+
+
+def test_what_cloud_init_has_ignored_beside_an_earlier_instances_policy(enforced):
+    handed(enforced, WITH_TAB)
+    begins(enforced, 1)
+    assert told(enforced, 1)[:2] == ["not enforced: " + IGNORED, "remedy: " + COPY]
+
+
+def test_an_earlier_instances_policy_where_the_module_has_not_run(enforced):
+    handed(enforced, {"cloud-config.txt": "ssh_keepalive: {unresponsive_timeout: 1h}"})
+    begins(enforced, 1)
+    assert told(enforced, 1)[:2] == [
+        "not enforced: user-data asks for another policy: cloud-init has not run the module on this instance",
+        "remedy: " + RUN_AGAIN,
+    ]
+    # One that was applied by hand
+    begins(enforced, -1)
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+
+
+def test_what_is_ignored_of_vendor_data_and_overridden_is_a_note(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    handed(enforced, {"vendor-data.txt": "---\n" + WITH_TAB["user-data.txt"], "vendor-cloud-config.txt": ""})
+    lines = told(enforced, 0)
+    assert lines[0] == "enforced: " + PROMISE
+    assert any(line.startswith("note: cloud-init has ignored ssh_keepalive in vendor-data: ") for line in lines)
+
+
 def test_what_cloud_init_has_ignored_and_would_change_nothing(machine):
     handed(machine, {"user-data.txt": "I2Nsb3VkLWNvbmZpZwpzc2hfa2VlcGFsaXZlOiBmYWxzZQo=", "cloud-config.txt": ""})
     assert told(machine, 0)[0] == "not configured"
