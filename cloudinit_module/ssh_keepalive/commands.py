@@ -175,9 +175,13 @@ def apply_file(arguments: Namespace) -> int:
 def note_reading(arguments: Namespace) -> int:
     """Note which sshd has read the policy as it is now; return 1 if what was asked is not in effect, 2 for unknown."""
     from .machine.host import Host
-    from .machine.status import note
+    from .machine.problem import SshdError
+    from .machine.status import note, unknown
 
-    state = note(Host())
+    try:
+        state = note(Host())
+    except (SshdError, OSError) as error:
+        state = unknown(error)
     for problem in state.problems:
         _complain(f"{state.verdict.replace('-', ' ')}: {problem}")
     return int(state.exit_code)

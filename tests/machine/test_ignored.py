@@ -115,6 +115,13 @@ CASES = {
         "sed -i 's/\t/  /' FILE",
         vendor=POLICY + "runcmd:\n\t- echo\n",
     ),
+    "what-nobody-can-enforce": Case(
+        POLICY.replace("20s", "1s"),
+        "user-data asks for what is refused: ssh_keepalive.unresponsive_timeout: '1s': "
+        "expected a time from 15s to 1d, for example 3m",
+        "ssh-keepalive apply FILE, with a policy that it can enforce",
+        f"sed s/1s/20s/ {RAW} >FILE",
+    ),
     "what-sshd-refuses": Case(
         POLICY, f"user-data {NOT_THERE}: {OVERRIDDEN}", f"correct that, then {SINGLE}", REPAIRED, f"{{}}\n{OTHER}"
     ),
@@ -186,8 +193,11 @@ def failed(machine: Machine) -> list[str]:
 
 def follow(machine: Machine, remedy: str, correction: str) -> None:
     """Do as a remedy says: what is a command is run as it is printed."""
-    for step in re.split(", then |, ", remedy):
-        script = correction if step.startswith("correct that") else step
+    steps = re.split(", then |, ", remedy)
+    if steps[-1].startswith("with "):
+        steps.reverse()
+    for step in steps:
+        script = correction if step.startswith(("correct that", "with ")) else step
         assert re.match("cp|sed|zcat|printf|rm|ssh-keepalive|cloud-init", script), script
         machine.sh(script.replace("FILE", "/FILE"))
 

@@ -106,6 +106,16 @@ def test_note_says_what_is_not_as_it_was_asked(monkeypatch, capsys, state, code,
     )
 
 
+def test_what_note_cannot_find_out_is_unknown(monkeypatch, capsys):
+    def refuse(host):
+        raise OSError(30, "Read-only file system", "/run/x")
+
+    monkeypatch.setattr("ssh_keepalive.machine.status.note", refuse)
+    assert main(["note"]) == 2
+    said = "ssh-keepalive: unknown: [Errno 30] Read-only file system: '/run/x': correct that, and ask again\n"
+    assert capsys.readouterr().err == said
+
+
 def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys):
     def no_answer(policy, host):
         raise SshdError("sshd is not on this machine")

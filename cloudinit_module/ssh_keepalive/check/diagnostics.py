@@ -50,10 +50,7 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
         shown_at = where(name, remark) + ":"
         if colours:
             level, shown_at = _COLOURS[remark.level] + level + _RESET, _BOLD + shown_at + _RESET
-        said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
-        if len(said) > _LONGEST_MESSAGE:
-            said = said[:_LONGEST_MESSAGE] + "..."
-        shown += f"{shown_at} {level} {said}\n"
+        shown += f"{shown_at} {level} {said(remark)}\n"
         if remark.part and remark.place:
             # A file with a problem in each of its lines is taken apart once.
             source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
@@ -79,6 +76,12 @@ def as_json(name: str, remarks: List[Remark]) -> Dict[str, Any]:
             for remark in remarks
         ],
     }
+
+
+def said(remark: Remark) -> str:
+    """Return what a remark says, in one line of bearable length."""
+    text = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "..."
 
 
 def where(name: str, remark: Remark) -> str:

@@ -58,7 +58,7 @@ def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[
     remedy = f"ssh-keepalive apply {file}"
     if asked is None or diagnostics.has_errors(data.remarks):
         remedy = f"cp {file} FILE, correct that in FILE, then ssh-keepalive apply FILE"
-    return Misreading(source, f"{diagnostics.where(file, found)}: {found.message}", remedy, asked)
+    return Misreading(source, f"{diagnostics.where(file, found)}: {diagnostics.said(found)}", remedy, asked)
 
 
 def place_of_list(file: str, content: bytes) -> str:

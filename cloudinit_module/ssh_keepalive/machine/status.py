@@ -80,18 +80,18 @@ def _state(host: Host, root: str) -> State:
     if text is None:
         found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(host, request, root)))
     else:
-        found = _inspect(text, request, host)
+        found = _inspect(text, request, host, root)
         failure = request.failure
         # What was applied later, by hand, is as it was expected.
         is_other = not found.problems and not found.is_as_requested
         if failure and is_other and failure.at > os.stat(place(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
-        elif is_other and _asks(request) and not instance.has_run(root) and _is_earlier(found, host, root):
+        elif is_other and _asks(request) and not instance.has_run(root) and not _is_by_hand(found, host, root):
             message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
             found = found._replace(problems=(Problem(message, RUN_AGAIN),))
-    is_earlier = _is_earlier(found, host, root)
-    ignored = [one for one in request.misreadings if _is_missed(one, found, is_earlier)]
+    is_by_hand = _is_by_hand(found, host, root)
+    ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
     problems = (*found.problems, *(_ignored(one) for one in ignored))
     notes = [_ignored(one).message for one in request.misreadings if one not in ignored]
     if request.unlisted:
@@ -101,21 +101,25 @@ def _state(host: Host, root: str) -> State:
     return found._replace(problems=problems, notes=(*found.notes, *notes))
 
 
-def _is_missed(misreading: Misreading, found: State, is_earlier: bool) -> bool:
+def _is_missed(misreading: Misreading, found: State, is_by_hand: bool) -> bool:
     """Return whether a section that cloud-init has ignored would make a difference."""
-    if found.policy is None:
-        return misreading.policy is None or misreading.policy.enabled
     if found.request and "user-data" in found.request.sources:
         # It overrides what is ignored of vendor-data.
         return False
-    # Another policy than those that are asked for was applied by hand, maybe for that reason.
-    return (found.is_as_requested or is_earlier) and misreading.policy != found.policy
+    if found.policy is None:
+        return misreading.policy is None or misreading.policy.enabled
+    return misreading.policy != found.policy and not is_by_hand
 
 
-def _is_earlier(found: State, host: Host, root: str) -> bool:
-    """Return whether a policy is one of an earlier instance, as in an image that was made of a machine."""
+def _is_by_hand(found: State, host: Host, root: str) -> bool:
+    """Return whether a policy is what somebody has applied on this instance, whatever its configuration asks for.
+
+    Another one is that of an earlier instance, as in an image that was made of a machine.
+    """
     began = instance.began(root)
-    return found.policy is not None and began is not None and os.stat(place(host)).st_mtime < began
+    if found.policy is None or found.is_as_requested or began is None:
+        return False
+    return os.stat(place(host)).st_mtime >= began
 
 
 def _ignored(misreading: Misreading) -> Problem:
@@ -196,7 +200,7 @@ def _refusal(request: instance.Request, error: PolicyError) -> Problem:
     return Problem(f"{', '.join(request.sources)} asks for what is refused: {error}", _APPLY)
 
 
-def _inspect(text: str, request: instance.Request, host: Host) -> State:
+def _inspect(text: str, request: instance.Request, host: Host, root: str) -> State:
     found = State(state.ENFORCED, request=request)
     written = sshd_config.read_policy(text)
     if written is None:
@@ -215,7 +219,12 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
     except SshdError as error:
         return found._replace(verdict=state.UNKNOWN, problems=(Problem(str(error), "have sshd answer"),))
     findings = inspection.inspect(known, text, settings, questions, host)
-    problems = [*findings.problems, *_profile_problems(settings, host), *_refused(request, server, questions)]
+    problems = [*findings.problems, *_profile_problems(settings, host)]
+    refused = _refused(request, server, questions)
+    if _is_by_hand(found, host, root):
+        findings.notes += [problem.message for problem in refused]
+    else:
+        problems += refused
     if findings.unknowns and not problems:
         found = found._replace(verdict=state.UNKNOWN)
     return found._replace(

@@ -147,6 +147,7 @@ def test_what_cloud_init_has_ignored_beside_the_images_default(enforced):
 
 def test_what_cloud_init_has_ignored_and_somebody_has_applied(enforced):
     handed(enforced, WITH_TAB)
+    begins(enforced, -1)
     lines = told(enforced, 0)
     assert (lines[0], lines[-2]) == ("enforced: " + PROMISE, "note: " + IGNORED)
 
@@ -182,6 +183,12 @@ def test_what_is_ignored_of_vendor_data_and_overridden_is_a_note(enforced):
     lines = told(enforced, 0)
     assert lines[0] == "enforced: " + PROMISE
     assert any(line.startswith("note: cloud-init has ignored ssh_keepalive in vendor-data: ") for line in lines)
+
+
+def test_what_is_ignored_of_vendor_data_and_user_data_has_taken_off(machine):
+    asks(machine, "false")
+    handed(machine, {"vendor-data.txt": "---\n" + WITH_TAB["user-data.txt"], "vendor-cloud-config.txt": ""})
+    assert told(machine, 0)[0] == "not configured"
 
 
 def test_what_cloud_init_has_ignored_and_would_change_nothing(machine):
@@ -486,6 +493,11 @@ def test_what_the_configuration_asks_and_this_sshd_cannot_do(enforced):
     lines = told(enforced, 1)
     assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
     assert lines[1] == "remedy: " + CHANGE
+    # Another policy is applied by hand.
+    begins(enforced, -1)
+    lines = told(enforced, 0)
+    assert lines[0] == "enforced: " + PROMISE
+    assert any("asks for what is refused: ssh_keepalive.idle_timeout: 900: " in line for line in lines[1:])
 
 
 def test_an_option_of_the_sshd_that_runs(enforced):
