@@ -26,6 +26,11 @@ QUOTED = "#cloud-config\nhostname: a\nssh_keepalive:\n  unresponsive_timeout: =3
 TOO_SHORT = "error: ssh_keepalive.unresponsive_timeout: '10s': expected a time from 15s to 1d, for example 3m"
 NONE = ": note: no ssh_keepalive in it"
 IGNORED = "error: the first line is not #cloud-config: cloud-init would ignore all of it"
+AROUND = ": note: base64 around all of it: not each datasource takes that off, and cloud-init would ignore it then"
+UNLISTED = (
+    "warning: cloud_init_modules: replaces the image's list, and cloud-init would not run ssh_keepalive: "
+    "add - [ssh_keepalive] after ssh"
+)
 REPLACED = "warning: ssh_keepalive: replaced by that of part 2: by default cloud-init does not merge what is in a key"
 SIXTY_THREE = (
     "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is dropped after 240 s, "
@@ -301,11 +306,31 @@ FILES = [
         ],
     ),
     File("off-where-nothing-can", b"#cloud-config\nssh_keepalive: false\n", 0, [], "rhel-8"),
+    # lists of modules
+    File("a-list", GOOD.encode() + b"cloud_init_modules: [users_groups, ssh]\n", 0, [":3:1: " + UNLISTED]),
+    File("a-list-and-no-section", b"#cloud-config\ncloud_init_modules:\n- ssh\n", 0, [NONE, ":2:1: " + UNLISTED]),
+    File("no-list", GOOD.encode() + b"cloud_init_modules: null\n", 0, [":3:1: " + UNLISTED]),
+    File("a-list-with-it", GOOD.encode() + b"cloud_init_modules: [ssh, [ssh-keepalive, always]]\n", 0, []),
+    File(
+        "a-list-without-it-and-one-with-it",
+        GOOD.encode() + b"cloud_init_modules: [ssh]\ncloud_config_modules: [cc_ssh_keepalive.py]\n",
+        0,
+        [],
+    ),
+    File("another-list", GOOD.encode() + b"cloud_config_modules: [locale]\n", 0, []),
+    File(
+        "a-list-in-a-part-that-a-later-one-replaces",
+        mime(
+            config("#cloud-config\ncloud_init_modules: [ssh]\n"), config(GOOD + "cloud_init_modules: [ssh_keepalive]\n")
+        ),
+        0,
+        [],
+    ),
     # around it
     File("gzip", zipped(BAD), 1, [":4:25: " + TOO_SHORT]),
     File("gzip-good", zipped(GOOD), 0, []),
-    File("base64", encoded(BAD).encode(), 1, [":4:25: " + TOO_SHORT]),
-    File("gzip-in-base64", base64.b64encode(zipped(BAD)), 1, [":4:25: " + TOO_SHORT]),
+    File("base64", encoded(BAD).encode(), 1, [AROUND, ":4:25: " + TOO_SHORT]),
+    File("gzip-in-base64", base64.b64encode(zipped(BAD)), 1, [AROUND, ":4:25: " + TOO_SHORT]),
     File(
         "a-gzip-bomb",
         zipped(b"#cloud-config\n" + b"a" * (100 << 20)),

@@ -116,7 +116,7 @@ COMMANDS = {
     ),
     "note": Command(
         commands.note_reading,
-        "note what sshd has read, before others change its files; a unit runs this after each boot",
+        "note what sshd has read, before others change its files, and fail if it is not what was asked; for a unit",
         (),
         ("note",),
     ),

@@ -174,12 +174,18 @@ def apply_file(arguments: Namespace) -> int:
 
 
 def note_reading(arguments: Namespace) -> int:
-    """Note which sshd has read the policy as it is now."""
+    """Note which sshd has read the policy as it is now; return 1 if what was asked is not in effect, 2 for unknown."""
     from .machine.host import Host
-    from .machine.status import note
+    from .machine.problem import SshdError
+    from .machine.status import note, unknown
 
-    note(Host())
-    return 0
+    try:
+        state = note(Host())
+    except (SshdError, OSError) as error:
+        state = unknown(error)
+    for problem in state.problems:
+        _complain(f"{state.verdict.replace('-', ' ')}: {problem}")
+    return int(state.exit_code)
 
 
 def reapply_policy(_: Namespace) -> int:

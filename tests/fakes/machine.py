@@ -11,6 +11,7 @@ from fakes.proc import Proc
 from fakes.switches import Switches
 from fakes.units import DROP_IN, EVERYWHERE, TITLE, Units
 from ssh_keepalive.machine.host import Host
+from ssh_keepalive.paths import UNIT
 
 FAKES = Path(__file__).resolve().parent
 # Ticks of the boot's clock, and of the one of file systems, are shorter.
@@ -71,8 +72,9 @@ class FakeMachine:
         (self.root / "calls").unlink()
 
     def verbs(self):
-        """Return what systemctl was told to do, and to which unit."""
-        return [" ".join(call.split()[-2:]) for call in self.calls("systemctl") if not call.startswith("show ")]
+        """Return what systemctl was told to do, and to which unit of sshd's."""
+        calls = [call for call in self.calls("systemctl") if not call.startswith("show ") and not call.endswith(UNIT)]
+        return [" ".join(call.split()[-2:]) for call in calls]
 
     def start(self, name="ssh.service", began=None, addresses=None):
         """Have systemd start a unit, after all that was written and before all that will be; return its process."""

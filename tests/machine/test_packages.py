@@ -87,6 +87,29 @@ def keepalive(machine: Machine) -> tuple[str, str]:
     return values["clientaliveinterval"], values["clientalivecountmax"]
 
 
+@pytest.mark.slow
+def test_after_a_first_boot_that_asked_for_a_policy_status_names_the_one_command(
+    suite: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(suite, USER_DATA)
+    machine.boot()
+    machine.wait()
+    shutil.copy(deb, machine.root / "package.deb")
+    machine.run("dpkg", "-i", "/package.deb")
+    told = machine.run("ssh-keepalive", "status", check=False)
+    command = "cloud-init single --name ssh_keepalive --frequency always"
+    assert (told.returncode, told.stdout.splitlines()[:2]) == (
+        1,
+        [
+            f"not enforced: user-data asks for a policy, and there is no {DROP_IN}: "
+            "cloud-init has not run the module on this instance",
+            f"remedy: {command}",
+        ],
+    )
+    machine.sh(command)
+    assert machine.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
+
+
 VERIFY = "dpkg -V cloud-init | grep -v /usr/share/ || true"
 
 
@@ -338,7 +361,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         said = chroot(root, "dpkg-trigger --by-package=openssh-server /usr/sbin/sshd; dpkg --configure --pending")
         assert said.endswith(
             f"ssh-keepalive: /{file.relative_to(root)}: has no policy line that can be read: "
-            "run cloud-init's module again\n"
+            "cloud-init single --name ssh_keepalive --frequency always, or ssh-keepalive apply FILE\n"
             "cloud-init-ssh-keepalive: the policy may not be in effect: correct that, then run ssh-keepalive reapply\n"
         )
         drop_in.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from machine import Machine
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schema/status.schema.json").read_text())
 PROMISE = "a client that stopped answering is disconnected 20 s after its last sign of life"
 ASKED = ['policy: {"unresponsive_timeout": 20}', "asked by: user-data"]
+RUN_AGAIN = "cloud-init single --name ssh_keepalive --frequency always"
 REGISTERED = "registered: cloud-init runs the module"
 SERVER = "ssh.service (process PID, port 22)"
 READ = f"sshd: {SERVER} has read the configuration "
@@ -92,6 +93,7 @@ def test_kept(kept: Machine) -> None:
         "section": {"unresponsive_timeout": "20s"},
         "sources": ["user-data"],
         "is_policy": True,
+        "runs_module": True,
     }
 
 
@@ -190,8 +192,10 @@ def test_changed_by_hand(kept: Machine) -> None:
     kept.sh(f"sed -i '/policy/d' {DROP_IN}")
     assert status(kept, 1)[:2] == [
         f"not enforced: {DROP_IN} has no policy line that can be read",
-        "remedy: ssh-keepalive apply FILE",
+        f"remedy: {RUN_AGAIN}",
     ]
+    kept.sh(RUN_AGAIN)
+    assert status(kept, 0)[0] == f"enforced: {PROMISE}"
 
 
 def test_a_comment_by_hand_breaks_no_promise(kept: Machine) -> None:
@@ -355,7 +359,7 @@ def test_nothing_asked(booted: Machine) -> None:
     apply(booted, "false")
     assert status(booted, 1)[:2] == [
         f"not enforced: user-data asks for a policy, and there is no {DROP_IN}",
-        "remedy: correct that, then ssh-keepalive apply FILE",
+        f"remedy: {RUN_AGAIN}",
     ]
     booted.reseed("#cloud-config\n{}\n")
     booted.reboot()

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 from jsonschema import Draft4Validator
 from ssh_keepalive.cli import main
-from ssh_keepalive.machine import problem
+from ssh_keepalive.machine.problem import Problem as SshdProblem
 from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.machine.state import State
 from ssh_keepalive.policy import Policy, PolicyError, Problem
 
 STATUS_SCHEMA = Path(__file__).resolve().parents[2] / "schema/status.schema.json"
@@ -78,6 +79,41 @@ def test_reapply_says_what_is_in_effect(monkeypatch, capsys):
     monkeypatch.setattr(REAPPLY, lambda host: None)
     assert main(["reapply"]) == 0
     assert capsys.readouterr().out == "in effect on this machine\nno policy on this machine\n"
+
+
+A_B = SshdProblem("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [
+        (State("enforced"), 0, ""),
+        (State("not-configured"), 0, ""),
+        (
+            State("not-enforced", (SshdProblem("a", "b"), SshdProblem("c", "d"))),
+            1,
+            "not enforced: a: b\nnot enforced: c: d\n",
+        ),
+        (State("unknown", (SshdProblem("a", "b"),)), 2, "unknown: a: b\n"),
+    ],
+)
+def test_note_says_what_is_not_as_it_was_asked(monkeypatch, capsys, state, code, said):
+    monkeypatch.setattr("ssh_keepalive.machine.status.note", lambda host: state)
+    assert main(["note"]) == code
+    assert tuple(capsys.readouterr()) == (
+        "",
+        said.replace("not e", "ssh-keepalive: not e").replace("unk", "ssh-keepalive: unk"),
+    )
+
+
+def test_what_note_cannot_find_out_is_unknown(monkeypatch, capsys):
+    def refuse(host):
+        raise OSError(30, "Read-only file system", "/run/x")
+
+    monkeypatch.setattr("ssh_keepalive.machine.status.note", refuse)
+    assert main(["note"]) == 2
+    said = "ssh-keepalive: unknown: [Errno 30] Read-only file system: '/run/x': correct that, and ask again\n"
+    assert capsys.readouterr().err == said
 
 
 def test_uninstall_goes_on_where_sshd_gives_no_answer(done, monkeypatch, capsys):
@@ -192,7 +228,7 @@ def test_status_of_this_machine(monkeypatch, capsys, code):
     assert capsys.readouterr().out == '{\n  "words": "asked of this machine"\n}\n'
 
 
-@pytest.mark.parametrize("error", [SshdError(problem.Problem("no answer")), OSError("no answer")], ids=repr)
+@pytest.mark.parametrize("error", [SshdError(SshdProblem("no answer")), OSError("no answer")], ids=repr)
 def test_status_of_a_machine_that_cannot_be_looked_at(monkeypatch, capsys, error):
     def no_answer(host):
         raise error

@@ -47,13 +47,10 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
     shown = ""
     for remark in remarks:
         level = remark.level + ":"
-        where = _where(name, remark) + ":"
+        shown_at = where(name, remark) + ":"
         if colours:
-            level, where = _COLOURS[remark.level] + level + _RESET, _BOLD + where + _RESET
-        said = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
-        if len(said) > _LONGEST_MESSAGE:
-            said = said[:_LONGEST_MESSAGE] + "..."
-        shown += f"{where} {level} {said}\n"
+            level, shown_at = _COLOURS[remark.level] + level + _RESET, _BOLD + shown_at + _RESET
+        shown += f"{shown_at} {level} {said(remark)}\n"
         if remark.part and remark.place:
             # A file with a problem in each of its lines is taken apart once.
             source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
@@ -81,6 +78,23 @@ def as_json(name: str, remarks: List[Remark]) -> Dict[str, Any]:
     }
 
 
+def said(remark: Remark) -> str:
+    """Return what a remark says, in one line of bearable length."""
+    text = printable(dotted(remark.path) + ": " if remark.path else "") + printable(remark.message)
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "..."
+
+
+def where(name: str, remark: Remark) -> str:
+    """Return the place of a remark about a file: its name, the part if there are some, line and column."""
+    shown = printable(name)
+    if remark.part and remark.part.number:
+        title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
+        shown += " (part {})".format(", ".join(filter(None, title)))
+    if remark.place:
+        shown += f":{remark.place.line}:{remark.place.column}"
+    return shown
+
+
 def printable(text: str) -> str:
     """Return a text with nothing in it that controls a terminal; a tab becomes spaces."""
     if text.isprintable():
@@ -103,16 +117,6 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
-
-
-def _where(name: str, remark: Remark) -> str:
-    where = printable(name)
-    if remark.part and remark.part.number:
-        title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
-        where += " (part {})".format(", ".join(filter(None, title)))
-    if remark.place:
-        where += f":{remark.place.line}:{remark.place.column}"
-    return where
 
 
 def _source(lines: List[str], place: Place, colour: str) -> str:

@@ -29,9 +29,10 @@ _STARTS = (
     ("#include", "text/x-include-url"),
     ("#!", _SCRIPT),
 )
+_TEMPLATE = "a template (## template: jinja)"
 _NOT_CHECKED = {
     "text/cloud-config-jsonp": "a JSON patch (#cloud-config-jsonp)",
-    "text/jinja2": "a template (## template: jinja)",
+    "text/jinja2": _TEMPLATE,
     "text/cloud-boothook": "a boothook (#cloud-boothook)",
     "text/x-include-once-url": "what #include-once fetches",
     "text/part-handler": "a part-handler (#part-handler)",
@@ -49,6 +50,13 @@ _ENCODINGS = ("base64", "quoted-printable", "x-uuencode", "uuencode", "uue", "x-
 # cloudinit/handlers/cloud_config.py
 _MERGE_HEADERS = ("Merge-Type", "X-Merge-Type")
 _DEFAULT_MERGE = "dict(replace)+list()+str()"
+# Of any of these cloud-init runs the module, which images have in the first.
+LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
+_LIST = LISTS[0]
+
+SOME_MACHINES = "not checked: which machines the launch-index means"
+NOT_RENDERED = f"not checked: {_TEMPLATE}"
+BASE64 = "base64 around all of it: not each datasource takes that off, and cloud-init would ignore it then"
 
 
 class Part(NamedTuple):
@@ -67,6 +75,14 @@ class Remark(NamedTuple):
     path: Path = ()
     part: Optional[Part] = None
     place: Optional[Place] = None
+
+
+class _Named(NamedTuple):
+    """Say where a list of modules is named, and whether ours is in it."""
+
+    part: Part
+    place: Place
+    has_module: bool
 
 
 class UserData(NamedTuple):
@@ -98,7 +114,7 @@ def read(content: bytes) -> UserData:
     remarks: List[Remark] = []
     parts: List[Tuple[Part, _Typed]] = []
     try:
-        content = _unpacked(content)
+        content = _unpacked(content, remarks)
         for typed in _parts(content):
             part = _part(0 if typed.content is content else len(parts) + 1, typed)
             if typed.kind == _ARCHIVE:
@@ -111,6 +127,14 @@ def read(content: bytes) -> UserData:
     return _merged(parts, remarks)
 
 
+def names_module(modules: Any) -> bool:
+    """Return whether a list of modules has ours; anything but a list has none."""
+    # Few name one.
+    from ..image.module_list import module_name
+
+    return isinstance(modules, list) and KEY in map(module_name, modules)
+
+
 def _part(number: int, typed: _Typed) -> Part:
     return Part(number, typed.name, typed.written or typed.content.decode("utf-8", "replace"))
 
@@ -121,6 +145,7 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
     result = nothing
     is_known = True
     has_config = False
+    lists: Dict[str, _Named] = {}
     for part, typed in parts:
         if typed.kind != _CLOUD_CONFIG:
             remarks += _not_config(part, typed)
@@ -130,8 +155,13 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         if config is None:
             continue
         if typed.launch or "launch-index" in config:
-            remarks.append(Remark("note", "not checked: which machines the launch-index means", (), part))
+            remarks.append(Remark("note", SOME_MACHINES, (), part))
         merge = _custom_merge(typed, config)
+        for name in filter(config.__contains__, LISTS):
+            key, use = config[name]
+            has_module = names_module(document.expand(use, (), {}))
+            has_module = has_module or bool(merge and name in lists and lists[name].has_module)
+            lists[name] = _Named(part, key.place, has_module)
         if merge and KEY in config and (result.part or not is_known):
             message = f"not checked, since {merge} merges it with an earlier part's"
             remarks.append(Remark("note", message, (KEY,), part, config[KEY][0].place))
@@ -152,6 +182,9 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         section = document.expand(use, (KEY,), scalars)
         scalars[(KEY, "")] = Scalar(key.place, KEY, None)
         result = UserData(section, part, scalars, remarks)
+    if _LIST in lists and not any(named.has_module for named in lists.values()):
+        message = f"replaces the image's list, and cloud-init would not run {KEY}: add - [{KEY}] after ssh"
+        remarks.append(Remark("warning", message, (_LIST,), lists[_LIST].part, lists[_LIST].place))
     if has_config and is_known and not result.part and not any(remark.level == "error" for remark in remarks):
         remarks.append(Remark("note", f"no {KEY} in it"))
     return result
@@ -206,10 +239,13 @@ def _not_config(part: Part, typed: _Typed) -> List[Remark]:
     return [Remark("error", message, (), part, Place(1, 1, 0))]
 
 
-def _unpacked(content: bytes) -> bytes:
+def _unpacked(content: bytes, remarks: List[Remark]) -> bytes:
     """Return user-data without the base64 and the gzip around it."""
     _refuse_oversized(content)
-    content = _gunzipped(_unbase64(content))
+    bare = _unbase64(content)
+    if bare is not content:
+        remarks.append(Remark("note", BASE64))
+    content = _gunzipped(bare)
     if not content.strip():
         raise _RefusedError("empty")
     return content

@@ -14,7 +14,7 @@ from .connections import MOST_ENTRIES
 from .files import ChangedError, File, Transaction
 from .host import Host, SlowError
 from .judgement import Judge
-from .problem import NotReadError, Problem, SshdError, UnansweredError
+from .problem import RUN_AGAIN, NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
 
@@ -84,7 +84,8 @@ def reapply(host: Host) -> Optional[Report]:
             return None
         policy = sshd_config.read_policy(text)
         if policy is None:
-            raise SshdError(Problem(f"{file}: has no policy line that can be read", "run cloud-init's module again"))
+            remedy = f"{RUN_AGAIN}, or ssh-keepalive apply FILE"
+            raise SshdError(Problem(f"{file}: has no policy line that can be read", remedy))
         return _Run(policy, host).do()
 
 
@@ -133,6 +134,10 @@ class _Run:
             is_unknown = all(isinstance(error, UnansweredError) for error in failures)
             problems = [problem for error in failures for problem in error.problems]
             raise (UnansweredError if is_unknown else SshdError)(*problems)
+        if self._restarts.done and self._host.runs_systemd:
+            # What the unit has said of the time before: a restart that ignores dependencies does not start it again.
+            with contextlib.suppress(SshdError):
+                self._host.run("systemctl", "reset-failed", paths.UNIT)
         return report
 
     def _ways(self, settings: Settings) -> List[str]:

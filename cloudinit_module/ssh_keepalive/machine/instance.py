@@ -4,19 +4,27 @@
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ..image.module_list import LIST
 from ..policy import KEY
+from . import misreading
+from .misreading import Misreading
 
-# What stands later wins, key by key: cloudinit/stages.py, _initialize_config and fetch_base_config. Of user-data and
-# vendor-data these are what cloud-init has made of all their parts.
+# What stands later wins, key by key: cloudinit/stages.py, fetch_base_config, and helpers.py, ConfigMerger.
 _IMAGE = ("etc/cloud/cloud.cfg", "etc/cloud/cloud.cfg.d")
-_INSTANCE = (
-    ("vendor-data", "var/lib/cloud/instance/vendor-cloud-config.txt"),
-    ("vendor-data2", "var/lib/cloud/instance/vendor2-cloud-config.txt"),
-    ("user-data", "var/lib/cloud/instance/cloud-config.txt"),
+_RUNTIME = "run/cloud-init/cloud.cfg"
+_COMMAND_LINE = "the kernel's command line"
+# What cloud-init was handed, and what it has made of all parts of that
+_INSTANCE = "var/lib/cloud/instance"
+_DATA = (
+    ("vendor-data", "vendor-data.txt", "vendor-cloud-config.txt"),
+    ("vendor-data2", "vendor-data2.txt", "vendor2-cloud-config.txt"),
+    ("user-data", "user-data.txt", "cloud-config.txt"),
 )
-_RESULT = "run/cloud-init/result.json"
+_SEMAPHORE = f"{_INSTANCE}/sem/config_{KEY}"
+# Of this boot; cloud-init's result.json has the same errors once its final stage is over.
+_STATUS = "run/cloud-init/status.json"
 
 
 class Failure(NamedTuple):
@@ -27,37 +35,68 @@ class Failure(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Hold the section that the module gets, who has a say in it (the last one first), and how the module failed."""
+    """Hold the section that the module gets, who has a say in it (the last one first), and how the module failed.
+
+    `misreadings` are sections that cloud-init does not hand to it, and `unlisted` says why cloud-init does not run it
+    on this instance, whatever the image's list is; "" if it does.
+    """
 
     section: Any
     sources: Tuple[str, ...]
     failure: Optional[Failure] = None
+    misreadings: Tuple[Misreading, ...] = ()
+    unlisted: str = ""
+
+
+class _Source(NamedTuple):
+    """Hold a text of the configuration, None for one that is not there, and the file that it was made of, if any."""
+
+    name: str
+    content: Optional[bytes]
+    handed: str = ""
 
 
 def request(root: str = "/") -> Request:
     """Return what is asked of a machine; OSError if that cannot be read, as by anybody but root."""
     section: Any = None
-    sources: Tuple[str, ...] = ()
-    for source, file in _files(root):
-        config = _load(file)
+    names: Tuple[str, ...] = ()
+    misreadings: List[Misreading] = []
+    for source in (*_image(root), *_above_image(root)):
+        config = _load(source, KEY)
         if KEY not in config:
+            found = _misreading(source, root)
+            misreadings += [found] if found else []
             continue
         is_merged = isinstance(section, dict) and isinstance(config[KEY], dict)
         section = {**section, **config[KEY]} if is_merged else config[KEY]
-        sources = (source, *sources) if is_merged else (source,)
-    return Request(section, sources, _failure(root))
+        names = (source.name, *names) if is_merged else (source.name,)
+    return Request(section, names, _failure(root), tuple(misreadings), _unlisted(root))
+
+
+def has_run(root: str = "/") -> bool:
+    """Return whether cloud-init has run the module on this instance."""
+    return os.path.exists(os.path.join(root, _SEMAPHORE))
+
+
+def began(root: str = "/") -> Optional[float]:
+    """Return when cloud-init first had this instance's data, in seconds since the epoch, None without an instance."""
+    try:
+        return os.stat(os.path.join(root, _INSTANCE, "sem/consume_data")).st_mtime
+    except OSError:
+        return None
 
 
 def _failure(root: str) -> Optional[Failure]:
     """Return how the module failed when cloud-init last ran all modules, None if it did not."""
-    file = os.path.join(root, _RESULT)
+    file = os.path.join(root, _STATUS)
     try:
         at = os.stat(file).st_mtime
         with open(file, encoding="utf-8") as stream:
-            errors = json.load(stream)["v1"]["errors"]
-    except (OSError, ValueError, KeyError, TypeError):
+            stages = [stage for stage in json.load(stream)["v1"].values() if isinstance(stage, dict)]
+        errors = [str(error) for stage in stages for error in stage["errors"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    for error in map(str, errors):
+    for error in errors:
         if KEY in error:
             # cloud-init writes repr() of its name and the exception.
             found = re.search(r"""Error\((["'])(.*)\1,?\)""", error, re.DOTALL)
@@ -65,24 +104,96 @@ def _failure(root: str) -> Optional[Failure]:
     return None
 
 
-def _files(root: str) -> Iterator[Tuple[str, str]]:
+def _misreading(source: _Source, root: str) -> Optional[Misreading]:
+    """Return what cloud-init was handed and has not taken."""
+    handed = _read(source.handed) if source.handed else None
+    if not handed:
+        return None
+    refusal = ""
+    if source.content is None:
+        # It takes nothing of vendor-data if its configuration says so, and that is that.
+        refusal = _refusal(root) if source.name == "user-data" else ""
+        if not refusal:
+            return None
+    return misreading.find(source.name, source.handed, handed, refusal)
+
+
+def _refusal(root: str) -> str:
+    """Return which file has cloud-init take no user-data, "" for none."""
+    for source in reversed([*_image(root), *_base(root)]):
+        config = _load(source, "allow_userdata")
+        if "allow_userdata" in config:
+            return "" if config["allow_userdata"] else f"{source.name} has allow_userdata: false"
+    return ""
+
+
+def _unlisted(root: str) -> str:
+    """Return who replaces the image's list of modules by one without ours, "" for nobody."""
+    lists: Dict[str, bool] = {}
+    by: Optional[_Source] = None
+    for source in _above_image(root):
+        config = _load(source, LIST)
+        if config:
+            from ..check import userdata
+
+            lists.update({name: userdata.names_module(config[name]) for name in userdata.LISTS if name in config})
+            by = source if LIST in config else by
+    if by is None or any(lists.values()):
+        return ""
+    handed = _read(by.handed) if by.handed else None
+    place = f", {misreading.place_of_list(by.handed, handed)}," if handed else ""
+    return f"{by.name}{place} names {LIST} without {KEY}"
+
+
+def _image(root: str) -> Iterator[_Source]:
     main, folder = (os.path.join(root, path) for path in _IMAGE)
-    yield main, main
+    yield _Source(main, _read(main))
     if os.path.isdir(folder):
         for name in sorted(os.listdir(folder)):
             if name.endswith(".cfg"):
-                yield os.path.join(folder, name), os.path.join(folder, name)
-    for source, path in _INSTANCE:
-        yield source, os.path.join(root, path)
+                file = os.path.join(folder, name)
+                yield _Source(file, _read(file))
 
 
-def _load(file: str) -> Dict[str, Any]:
+def _base(root: str) -> Iterator[_Source]:
+    runtime = os.path.join(root, _RUNTIME)
+    yield _Source(runtime, _read(runtime))
+    yield _Source(_COMMAND_LINE, _command_line(root))
+
+
+def _above_image(root: str) -> Iterator[_Source]:
+    yield from _base(root)
+    for name, handed, made in _DATA:
+        folder = os.path.join(root, _INSTANCE)
+        yield _Source(name, _read(os.path.join(folder, made)), os.path.join(folder, handed))
+
+
+def _command_line(root: str) -> bytes:
+    """Return the configuration in the kernel's command line (cloudinit/util.py, read_cc_from_cmdline)."""
+    # systemd says so of a container, where that of process 1 counts.
+    is_container = os.path.exists(os.path.join(root, "run/systemd/container"))
+    file = os.path.join(root, "proc/1/cmdline" if is_container else "proc/cmdline")
+    words = (_read(file) or b"").decode("utf-8", "replace").replace("\0", " ").strip()
+    found = re.findall(r"(?:^| )cc:\s*(.*?)(?:end_cc|$)", words, re.DOTALL)
+    if not found:
+        return b""
+    from urllib.parse import unquote
+
+    return "\n".join(unquote(one).replace("\\n", "\n") for one in found).encode()
+
+
+def _read(file: str) -> Optional[bytes]:
     try:
         with open(file, "rb") as stream:
-            content = stream.read()
-    except FileNotFoundError:
-        return {}
-    if KEY.encode() not in content:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _load(source: _Source, key: str) -> Dict[str, Any]:
+    """Return what a text that may have a key says."""
+    content = source.content or b""
+    if key.encode() not in content:
         # Most do not have it, and PyYAML takes its time.
         return {}
     import yaml

@@ -3,6 +3,9 @@
 
 from typing import NamedTuple, Tuple
 
+# What has cloud-init hand its merged configuration to the module once more, whatever its list says
+RUN_AGAIN = "cloud-init single --name ssh_keepalive --frequency always"
+
 
 class Problem(NamedTuple):
     """Say what is not as it was asked, and a remedy that works when it is typed or done; both in one line."""

@@ -38,7 +38,8 @@ def as_text(state: State) -> str:
         for entry, directives in state.settings.blocks:
             lines.append(f"expected for {criterion(entry)}: {_directives(directives)}")
     lines += _servers(state)
-    if state.unregistered == () and state.verdict != REGISTERED:
+    is_listed = state.unregistered == () and not (state.request and state.request.unlisted)
+    if is_listed and state.verdict != REGISTERED:
         lines.append("registered: cloud-init runs the module")
     return "\n".join(lines + [f"note: {note}" for note in state.notes])
 
@@ -88,6 +89,7 @@ def as_json(state: State) -> Dict[str, Any]:
                 "section": _as_json(request.section),
                 "sources": list(request.sources),
                 "is_policy": state.is_as_requested,
+                "runs_module": not request.unlisted,
             }
             if request
             else None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """A look at this machine that changes nothing on it."""
 
+import contextlib
 import os
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -9,59 +10,52 @@ from ..openssh import Settings
 from ..policy import Policy, PolicyError
 from . import audit, files, inspection, instance, processes, record, servers, shells, state
 from .host import Host
-from .problem import Problem, SshdError
+from .misreading import Misreading
+from .problem import RUN_AGAIN, Problem, SshdError
 from .questions import Questions
 from .servers import Server
 from .sessions import Session, sessions
 from .state import State
 
-_APPLY = "correct that, then ssh-keepalive apply FILE"
+_APPLY = "ssh-keepalive apply FILE, with a policy that it can enforce"
 _REAPPLY = "ssh-keepalive reapply"
+_HEALTHY = (state.ENFORCED, state.NOT_CONFIGURED)
 
 
 def status(host: Host, root: str = "/") -> State:
     """Return the state of a machine."""
     host.spend_reserve()
     try:
-        text = files.text(files.policy_file(host))
-        request = instance.request(root)
+        found = _state(host, root)
         unregistered, problems, notes = _registration(root)
     except PermissionError as error:
         return State(state.UNKNOWN, (Problem(f"{error.filename}: {error.strerror}", "ask as root"),))
-    if text is None:
-        found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(host, request)))
-    else:
-        found = _inspect(text, request, host)
-        failure = request.failure
-        # What was applied later, by hand, is as it was expected.
-        is_other = not found.problems and not found.is_as_requested
-        if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
-            message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
-            found = found._replace(problems=(Problem(message, _APPLY),))
-    healthy = (state.ENFORCED, state.NOT_CONFIGURED)
-    if found.problems and found.verdict in healthy:
-        found = found._replace(verdict=state.NOT_ENFORCED)
-    elif problems and found.verdict in healthy:
+    if problems and found.verdict in _HEALTHY:
         found = found._replace(verdict=state.NOT_REGISTERED)
     return found._replace(
         problems=(*found.problems, *problems), notes=(*found.notes, *notes), unregistered=unregistered
     )
 
 
-def note(host: Host) -> None:
+def note(host: Host, root: str = "/") -> State:
     """Note which servers have read the policy as it is now, while that can be told: others may change files later.
 
-    Raise PolicyError or SshdError if that cannot be found out.
+    Return the state of the machine, in which nothing but the verdict is told where all is as it was asked.
     """
-    with files.exclusive(host):
-        _note(host)
+    with contextlib.suppress(PolicyError, SshdError), files.exclusive(host):
+        enforced = _note(host)
+        request = instance.request(root)
+        if enforced and not request.misreadings and _is_asked(request, enforced):
+            return State(state.ENFORCED)
+    return _state(host, root)
 
 
-def _note(host: Host) -> None:
+def _note(host: Host) -> Optional[Policy]:
+    """Return the policy that each server has read and enforces, None for none or if that is not known."""
     text = files.text(files.policy_file(host))
     policy_in_force = sshd_config.read_policy(text) if text else None
     if policy_in_force is None:
-        return
+        return None
     questions = Questions(host, prepares=False)
     known = servers.find(host)
     settings = audit.translated(policy_in_force, servers.primary(known, host), questions)
@@ -70,6 +64,67 @@ def _note(host: Host) -> None:
         if record.key(server) not in found:
             found[record.key(server)] = audit.audit(server, settings, questions, host)
     audit.note(list(found.values()), known, (), host)
+    noted = record.load(host)
+    for server in known:
+        one = found[record.key(server)]
+        if one.deviations or one.for_root or not one._replace(server=server).reading(noted).is_current:
+            return None
+    return policy_in_force
+
+
+def _state(host: Host, root: str) -> State:
+    """Return the state of a machine, whatever cloud-init would do with a next instance."""
+    text = files.text(files.policy_file(host))
+    request = instance.request(root)
+    if text is None:
+        found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(host, request, root)))
+    else:
+        found = _inspect(text, request, host, root)
+        failure = request.failure
+        # What was applied later, by hand, is as it was expected.
+        is_other = not found.problems and not found.is_as_requested
+        if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
+            message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
+            found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
+        elif is_other and _asks(request) and not instance.has_run(root) and not _is_by_hand(found, host, root):
+            message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
+            found = found._replace(problems=(Problem(message, RUN_AGAIN),))
+    is_by_hand = _is_by_hand(found, host, root)
+    ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
+    problems = (*found.problems, *(_ignored(one) for one in ignored))
+    notes = [_ignored(one).message for one in request.misreadings if one not in ignored]
+    if request.unlisted:
+        notes.append(f"{request.unlisted}, cloud-init does not run it on this instance")
+    if problems and found.verdict in _HEALTHY:
+        found = found._replace(verdict=state.NOT_ENFORCED)
+    return found._replace(problems=problems, notes=(*found.notes, *notes))
+
+
+def _is_missed(misreading: Misreading, found: State, is_by_hand: bool) -> bool:
+    """Return whether a section that cloud-init has ignored would make a difference."""
+    if found.request and "user-data" in found.request.sources:
+        # It overrides what is ignored of vendor-data.
+        return False
+    if found.policy is None:
+        return misreading.policy is None or misreading.policy.enabled
+    return misreading.policy != found.policy and not is_by_hand
+
+
+def _is_by_hand(found: State, host: Host, root: str) -> bool:
+    """Return whether a policy is what somebody has applied on this instance, whatever its configuration asks for.
+
+    Another one is that of an earlier instance, as in an image that was made of a machine.
+    """
+    began = instance.began(root)
+    if found.policy is None or found.is_as_requested or began is None:
+        return False
+    return os.stat(files.policy_file(host)).st_mtime >= began
+
+
+def _ignored(misreading: Misreading) -> Problem:
+    return Problem(
+        f"cloud-init has ignored ssh_keepalive in {misreading.source}: {misreading.reason}", misreading.remedy
+    )
 
 
 def image_status(root: str) -> State:
@@ -113,30 +168,49 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]
     return found.changed, problems, list(found.notes)
 
 
-def _not_done(host: Host, request: instance.Request) -> List[Problem]:
+def _not_done(host: Host, request: instance.Request, root: str) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
     try:
         asked = policy.parse(request.section)
     except PolicyError as error:
         return [_refusal(request, error)]
+    failure = request.failure
+    if asked is None and failure:
+        return [Problem(f"cloud-init's module has failed: {failure.reason}", f"correct that, then {RUN_AGAIN}")]
     if asked is None or not asked.enabled:
         return []
     message = f"{', '.join(request.sources)} asks for a policy, and there is no {files.policy_file(host)}"
-    if request.failure:
-        message += f": {request.failure.reason}"
-    return [Problem(message, _APPLY)]
+    if failure:
+        return [Problem(f"{message}: {failure.reason}", f"correct that, then {RUN_AGAIN}")]
+    if not instance.has_run(root):
+        message += f": {_why_not_run(request)}"
+    return [Problem(message, RUN_AGAIN)]
+
+
+def _why_not_run(request: instance.Request) -> str:
+    return request.unlisted or "cloud-init has not run the module on this instance"
+
+
+def _asks(request: instance.Request) -> bool:
+    """Return whether cloud-init's configuration asks for a policy that can be read."""
+    try:
+        asked = policy.parse(request.section)
+    except PolicyError:
+        return False
+    return asked is not None and asked.enabled
 
 
 def _refusal(request: instance.Request, error: PolicyError) -> Problem:
     return Problem(f"{', '.join(request.sources)} asks for what is refused: {error}", _APPLY)
 
 
-def _inspect(text: str, request: instance.Request, host: Host) -> State:
+def _inspect(text: str, request: instance.Request, host: Host, root: str) -> State:
     found = State(state.ENFORCED, request=request)
     written = sshd_config.read_policy(text)
     if written is None:
         message = f"{files.policy_file(host)} has no policy line that can be read"
-        return found._replace(problems=(Problem(message, "ssh-keepalive apply FILE"),))
+        remedy = RUN_AGAIN if _asks(request) else "ssh-keepalive apply FILE"
+        return found._replace(problems=(Problem(message, remedy),))
     found = found._replace(policy=written, is_as_requested=_is_asked(request, written))
     questions = Questions(host, prepares=False)
     try:
@@ -145,12 +219,16 @@ def _inspect(text: str, request: instance.Request, host: Host) -> State:
         found = found._replace(version=questions.version(server))
         settings = audit.translated(written, server, questions)
     except PolicyError as error:
-        remedy = "ssh-keepalive apply FILE, with a policy that it can enforce"
-        return found._replace(problems=(Problem(str(error), remedy),))
+        return found._replace(problems=(Problem(str(error), _APPLY),))
     except SshdError as error:
         return unknown(error)._replace(request=request, policy=written)
     findings = inspection.inspect(known, text, settings, questions, host)
-    problems = [*findings.problems, *_profile_problems(settings, host), *_refused(request, server, questions)]
+    problems = [*findings.problems, *_profile_problems(settings, host)]
+    refused = _refused(request, server, questions)
+    if _is_by_hand(found, host, root):
+        findings.notes += [problem.message for problem in refused]
+    else:
+        problems += refused
     if findings.unknowns and not problems:
         found = found._replace(verdict=state.UNKNOWN)
     return found._replace(

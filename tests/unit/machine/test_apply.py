@@ -162,7 +162,7 @@ def test_a_drop_in_that_does_not_say_its_policy_stays(machine):
         reapply(machine.host())
     assert machine.shown(caught.value) == (
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: has no policy line that can be read: "
-        "run cloud-init's module again"
+        "cloud-init single --name ssh_keepalive --frequency always, or ssh-keepalive apply FILE"
     )
     assert machine.file.read_text() == "ClientAliveInterval 45\n"
 

@@ -33,6 +33,14 @@ def pending(machine, policy=POLICY, **kwargs):
     return machine.shown(caught.value)
 
 
+def test_what_the_unit_has_said_of_the_time_before_a_restart_is_taken_back(running):
+    apply(POLICY, running.host())
+    assert running.calls("systemctl")[-1] == "reset-failed ssh-keepalive-note.service"
+    running.forget_calls()
+    apply(POLICY, running.host())
+    assert not [call for call in running.calls("systemctl") if call.startswith("reset-failed")]
+
+
 def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
     old = running.file.read_text()
     running.set("systemctl", dies_of="Interval 45")

@@ -4,6 +4,8 @@ from ssh_keepalive.machine import instance
 IMAGE = "etc/cloud/cloud.cfg.d/95_x.cfg"
 VENDOR = "var/lib/cloud/instance/vendor-cloud-config.txt"
 USER = "var/lib/cloud/instance/cloud-config.txt"
+RUNTIME = "run/cloud-init/cloud.cfg"
+COMMAND_LINE = "the kernel's command line"
 
 
 @pytest.mark.parametrize(
@@ -25,10 +27,37 @@ USER = "var/lib/cloud/instance/cloud-config.txt"
             {"a": 1, "b": 2},
             ["vendor-data", "etc/cloud/cloud.cfg"],
         ),
+        (
+            {RUNTIME: "ssh_keepalive: {a: 1, b: 1}", "proc/cmdline": "quiet cc: ssh_keepalive: {a: 2} end_cc ro"},
+            {"a": 2, "b": 1},
+            [COMMAND_LINE, RUNTIME],
+        ),
+        (
+            {"proc/cmdline": "cc:ssh_keepalive:\\n  a: 1 end_cc cc: ssh_keepalive%3A%20false"},
+            False,
+            [COMMAND_LINE],
+        ),
+        ({"proc/cmdline": "cc: ssh_keepalive: true", "proc/1/cmdline": "init", "run/systemd/container": ""}, None, []),
+        ({"proc/1/cmdline": "init\0cc: ssh_keepalive: 1\0", "run/systemd/container": ""}, 1, [COMMAND_LINE]),
         ({IMAGE: "ssh_keepalive: {", USER: "- ssh_keepalive"}, None, []),
         ({IMAGE + ".off": "ssh_keepalive: true", IMAGE: "cloud_init_modules: [ssh, ssh_keepalive]"}, None, []),
     ],
-    ids=["none", "user", "image", "both", "false", "null", "over-false", "vendor", "broken", "not-read"],
+    ids=[
+        "none",
+        "user",
+        "image",
+        "both",
+        "false",
+        "null",
+        "over-false",
+        "vendor",
+        "kernel",
+        "kernel-twice",
+        "host",
+        "container",
+        "broken",
+        "not-read",
+    ],
 )
 def test_what_is_asked_and_by_whom(tmp_path, files, section, sources):
     for path, text in files.items():
@@ -37,3 +66,96 @@ def test_what_is_asked_and_by_whom(tmp_path, files, section, sources):
     found = instance.request(str(tmp_path))
     assert found.section == section
     assert [source.replace(str(tmp_path) + "/", "") for source in found.sources] == sources
+
+
+def write(root, files):
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+
+
+RAW, MADE = "var/lib/cloud/instance/user-data.txt", USER
+VENDOR_RAW = "var/lib/cloud/instance/vendor-data.txt"
+POLICY = "#cloud-config\nssh_keepalive: true\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "reasons"),
+    [
+        (
+            {RAW: "---\n" + POLICY, MADE: ""},
+            [RAW + ":1:1: the first line is not #cloud-config: cloud-init would ignore all of it"],
+        ),
+        (
+            {RAW: POLICY, MADE: "#cloud-config\n{}\n"},
+            [RAW + ":2:1: nothing is wrong in it, grep -i user.data /var/log/cloud-init.log may tell why"],
+        ),
+        ({RAW: POLICY, IMAGE: "allow_userdata: false"}, [RAW + ":2:1: " + IMAGE + " has allow_userdata: false"]),
+        ({RAW: POLICY, IMAGE: "allow_userdata: true"}, []),
+        ({RAW: POLICY}, []),
+        ({RAW: POLICY, MADE: POLICY}, []),
+        ({RAW: "#cloud-config\nssh_keepalive: null\n", MADE: ""}, []),
+        ({RAW: "#cloud-config\n# ssh_keepalive: true\na:\n\t- b\n", MADE: ""}, []),
+        ({RAW: "#cloud-config\na:\n\t- b\n", MADE: ""}, []),
+        ({RAW: "#!/bin/sh\necho ssh_keepalive: true\n", MADE: ""}, []),
+        ({RAW: "#cloud-config\nlaunch-index: 1\nssh_keepalive: true\n", MADE: ""}, []),
+        ({RAW: "#cloud-config\nssh_keepalives: true\n", MADE: ""}, []),
+        ({RAW: "## template: jinja\n#!/bin/sh\nssh_keepalive: 1\n", MADE: ""}, []),
+        ({VENDOR_RAW: POLICY}, []),
+        (
+            {VENDOR_RAW: "---\n" + POLICY, VENDOR: ""},
+            [VENDOR_RAW + ":1:1: the first line is not #cloud-config: cloud-init would ignore all of it"],
+        ),
+    ],
+    ids=[
+        "dashes",
+        "no-reason",
+        "refused",
+        "not-yet",
+        "not-yet-either",
+        "taken",
+        "null",
+        "comment",
+        "other",
+        "script",
+        "others-machines",
+        "misspelled",
+        "script-template",
+        "vendor-off",
+        "vendor",
+    ],
+)
+def test_what_is_ignored_and_why(tmp_path, files, reasons):
+    write(tmp_path, files)
+    found = instance.request(str(tmp_path))
+    assert [one.reason.replace(str(tmp_path) + "/", "") for one in found.misreadings] == reasons
+
+
+@pytest.mark.parametrize(
+    ("files", "unlisted"),
+    [
+        ({IMAGE: "cloud_init_modules: [ssh]"}, ""),
+        ({MADE: "cloud_init_modules: [ssh]"}, "user-data names cloud_init_modules without ssh_keepalive"),
+        (
+            {MADE: "cloud_init_modules: [ssh]", RAW: "#cloud-config\ncloud_init_modules: [ssh]"},
+            "user-data, " + RAW + ":2:1, names cloud_init_modules without ssh_keepalive",
+        ),
+        ({MADE: "cloud_init_modules: [ssh, [ssh-keepalive, always]]"}, ""),
+        ({VENDOR: "cloud_init_modules: [ssh]", MADE: "cloud_init_modules: [ssh_keepalive]"}, ""),
+        (
+            {
+                VENDOR: "cloud_init_modules: [ssh]",
+                MADE: "cloud_final_modules: [cc_ssh_keepalive]\n# cloud_init_modules",
+            },
+            "",
+        ),
+        ({MADE: "cloud_config_modules: [locale]"}, ""),
+        (
+            {"proc/cmdline": "cc: cloud_init_modules: [ssh]"},
+            COMMAND_LINE + " names cloud_init_modules without ssh_keepalive",
+        ),
+    ],
+)
+def test_who_has_cloud_init_not_run_the_module(tmp_path, files, unlisted):
+    write(tmp_path, files)
+    assert instance.request(str(tmp_path)).unlisted.replace(str(tmp_path) + "/", "") == unlisted

@@ -120,6 +120,7 @@ def test_a_state_as_json():
             "section": {"unresponsive_timeout": "3m"},
             "sources": ["user-data", "/etc/x.cfg"],
             "is_policy": True,
+            "runs_module": True,
         },
         "openssh": "10.0",
         "expected": alive,

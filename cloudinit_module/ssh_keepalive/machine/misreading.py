@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
+"""A section that stands in user-data, and that cloud-init has not taken from it."""
+
+import re
+from typing import NamedTuple, Optional
+
+from .. import policy
+from ..check import diagnostics, document, userdata
+from ..check.userdata import Remark, UserData
+from ..image.module_list import LIST
+from ..policy import KEY, Policy, PolicyError
+
+# As a key, and not in a comment
+_SECTION = re.compile(rf"^[^#\n]*\b({KEY}[\"']?\s*:)", re.MULTILINE)
+_TEMPLATE = "a template that cloud-init could not render, or without the section once it was rendered"
+_BY_ITSELF = "nothing is wrong in it, grep -i user.data /var/log/cloud-init.log may tell why"
+
+
+class Misreading(NamedTuple):
+    """Hold whose section cloud-init has ignored, why and where, and what to do.
+
+    `policy` is what that section asks for, None where that cannot be read, or is refused.
+    """
+
+    source: str
+    reason: str
+    remedy: str
+    policy: Optional[Policy]
+
+
+def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[Misreading]:
+    """Return why a section in what cloud-init was handed is not in what it has made of that, None without a section.
+
+    `refusal` tells why it takes none of it at all.
+    """
+    if KEY.encode() not in content and content.lstrip().startswith(b"#"):
+        # Plain text, which most is
+        return None
+    data = userdata.read(content)
+    if data.part is None:
+        found = _reason_nothing_was_read(data, content)
+        if found is None:
+            return None
+        asked = None
+    else:
+        if any(remark.message == userdata.SOME_MACHINES and remark.part is data.part for remark in data.remarks):
+            # Others'
+            return None
+        try:
+            asked = policy.parse(data.section)
+            if asked is None:
+                return None
+        except PolicyError:
+            asked = None
+        is_base64 = any(remark.message == userdata.BASE64 for remark in data.remarks)
+        reason = refusal or (userdata.BASE64 if is_base64 else _BY_ITSELF)
+        found = Remark("error", reason, (), data.part, data.scalars[(KEY, "")].place)
+    remedy = f"ssh-keepalive apply {file}"
+    if asked is None or diagnostics.has_errors(data.remarks):
+        remedy = f"cp {file} FILE, correct that in FILE, then ssh-keepalive apply FILE"
+    return Misreading(source, f"{diagnostics.where(file, found)}: {diagnostics.said(found)}", remedy, asked)
+
+
+def place_of_list(file: str, content: bytes) -> str:
+    """Return where what cloud-init was handed names a list of modules without ours, the file if that is not known."""
+    remarks = userdata.read(content).remarks
+    found = [remark for remark in remarks if remark.path == (LIST,) and remark.level == "warning"]
+    return diagnostics.where(file, found[-1]) if found else file
+
+
+def _reason_nothing_was_read(data: UserData, content: bytes) -> Optional[Remark]:
+    errors = [remark for remark in data.remarks if remark.level == "error"]
+    for error in errors:
+        if error.part and _SECTION.search(error.part.text):
+            return error
+    for part in [remark.part for remark in data.remarks if remark.message == userdata.NOT_RENDERED]:
+        section = part and _SECTION.search(part.text)
+        if part and section and "#cloud-config" in part.text:
+            place = document.place_after(part.text[: section.start(1)])
+            return Remark("error", _TEMPLATE, (), part, place)
+    if _SECTION.search(content.decode("utf-8", "replace")):
+        return next((error for error in errors if error.part is None), None)
+    return None
