@@ -180,6 +180,8 @@ def _promises(settings: Settings) -> Iterator[str]:
         yield f"a shell that waits at its prompt ends after {settings.tmout} s"
     elif policy.idle_timeout:
         yield f"a session without traffic ends after {policy.idle_timeout} s"
+        if policy.idle_command_timeout:
+            yield f"a command or a subsystem without traffic after {policy.idle_command_timeout} s"
     elif policy.idle_timeout == 0:
         yield "no idle session is ended"
     if settings.blocks:
@@ -253,11 +255,17 @@ def _idle(times: Union[Policy, Entry]) -> Directives:
     Measured: `session:*` ends each shell, command and subsystem by itself on 9.2 to 10.6, where `session` ends none
     before 10.6 and `none` in a Match block refuses logins. `global` ends connections of which only silent forwards are
     left, from 9.7 on; it does nothing before. A connection with nothing left is what UnusedConnectionTimeout ends.
+
+    Of the patterns that fit, the first holds, and `global` ends commands, too: it may not be shorter than theirs.
     """
     if times.idle_timeout is None:
         return ()
+    longest = times.idle_command_timeout or times.idle_timeout
+    commands = ""
+    if times.idle_command_timeout:
+        commands = "session:command={0} session:subsystem:*={0} ".format(times.idle_command_timeout)
     return (
-        ("ChannelTimeout", f"session:*={times.idle_timeout} global={times.idle_timeout}"),
+        ("ChannelTimeout", f"{commands}session:*={times.idle_timeout} global={longest}"),
         ("UnusedConnectionTimeout", str(times.idle_timeout)),
     )
 

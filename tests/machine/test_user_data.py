@@ -18,26 +18,40 @@ TMOUT = "/etc/profile.d/zz-ssh-keepalive.sh"
 
 
 class Kept(NamedTuple):
-    """Hold interval/count that sshd is to report, on OpenSSH 9.2 if others, and how long sessions may be idle."""
+    """Hold interval/count that sshd is to report, on OpenSSH 9.2 if others, and how long sessions may be idle.
+
+    For commands and subsystems that may be another time.
+    """
 
     pair: str
     on_9_2: str = ""
     idle: int | None = None
+    commands: int | None = None
+
+    @property
+    def channels(self) -> str:
+        """Return what sshd says of ChannelTimeout."""
+        if self.idle is None:
+            return "none"
+        if self.commands:
+            types = "session:command={0} session:subsystem:*={0} session:*={1} global={0}"
+            return types.format(self.commands, self.idle)
+        return f"session:*={self.idle} global={self.idle}"
 
 
 KEPT = {
     "articles.yaml": Kept("45/3", "18/4"),
     "azure.yaml": Kept("180/3"),
-    "bastion.yaml": Kept("18/4", "9/4", idle=900),
+    "bastion.yaml": Kept("18/4", "9/4", idle=900, commands=7200),
     "cis-debian.yaml": Kept("300/3"),
     "cis-rhel.yaml": Kept("300/1"),
-    "idle.yaml": Kept("45/3", "18/4", idle=900),
+    "idle.yaml": Kept("45/3", "18/4", idle=900, commands=7200),
     "minimal.yaml": Kept("5/3", "2/4", idle=60),
     "openscap.yaml": Kept("300/3"),
-    "sftp.yaml": Kept("60/4", "30/4", idle=0),
+    "sftp.yaml": Kept("60/4", "30/4", idle=900, commands=43200),
     "stig.yaml": Kept("600/1"),
 }
-# OpenSSH 8.4 has no ChannelTimeout; none needs none.
+# OpenSSH 8.4 has no ChannelTimeout.
 REFUSED = {("bullseye", "bastion.yaml")}
 
 
@@ -93,9 +107,8 @@ def test_sshd_keeps_it(booted: Machine, name: str) -> None:
         assert "channeltimeout" not in values
         assert re.findall("TMOUT=(.*)", tmout) == ([str(kept.idle)] if kept.idle else [])
     else:
-        idle = "none" if kept.idle is None else f"session:*={kept.idle} global={kept.idle}"
         # What is none 9.2 does not print.
-        assert values.get("channeltimeout", "none") == idle
+        assert values.get("channeltimeout", "none") == kept.channels
         assert values["unusedconnectiontimeout"] == (str(kept.idle) if kept.idle else "none")
         assert tmout == ""
     assert booted.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
@@ -131,4 +144,4 @@ def test_what_terraform_renders(suite: str, machines: Callable[..., Machine]) ->
     if suite == "bullseye":
         assert re.findall("TMOUT=(.*)", machine.run("cat", TMOUT).stdout) == ["900"]
     else:
-        assert values["channeltimeout"] == "session:*=900 global=900"
+        assert values["channeltimeout"] == KEPT["idle.yaml"].channels

@@ -157,6 +157,20 @@ def test_idle_timeout_where_sshd_has_channel_timeout(version):
         assert translate(policy, version) == Settings(policy, version, directives, None)
 
 
+@pytest.mark.parametrize("version", [(9, 2), (9, 7), (10, 0), (10, 6)])
+def test_commands_have_a_time_of_their_own(version):
+    policy = Policy(idle_timeout=900, idle_command_timeout=7200)
+    # The first pattern that fits holds; a `global` shorter than the longest would end commands from 9.7 on.
+    types = "session:command=7200 session:subsystem:*=7200 session:*=900 global=7200"
+    directives = (("ChannelTimeout", types), ("UnusedConnectionTimeout", "900"))
+    assert translate(policy, version) == Settings(policy, version, directives, None)
+
+
+def test_tmout_has_nothing_to_do_with_commands():
+    policy = Policy(idle_timeout=900, idle_command_timeout=7200, idle_fallback="tmout")
+    assert translate(policy, (8, 4)) == Settings(policy, (8, 4), (), None, tmout=900)
+
+
 def test_idle_timeout_where_sshd_has_no_channel_timeout():
     assert problems(Policy(idle_timeout=900), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
@@ -185,7 +199,7 @@ def test_match_entries_become_blocks():
 
 def test_idle_timeout_in_match():
     entries = (Entry("user", ("backup",), idle_timeout=0), Entry("group", ("admins",), None, 60, 3, 900))
-    settings = translate(Policy(idle_timeout=3600, match=entries), (10, 5))
+    settings = translate(Policy(idle_timeout=3600, idle_command_timeout=7200, match=entries), (10, 5))
     assert settings.blocks == ((entries[0], NEVER), (entries[1], PAIR + IDLE))
     assert problems(Policy(idle_timeout=900, match=entries), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
@@ -266,6 +280,12 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
             DROPPED + ", a shell that waits at its prompt ends after 900 s",
         ),
         (Policy(unresponsive_timeout=180, idle_timeout=0), (9, 2), DROPPED + ", no idle session is ended"),
+        (
+            Policy(unresponsive_timeout=180, idle_timeout=900, idle_command_timeout=7200),
+            (9, 2),
+            DROPPED
+            + ", a session without traffic ends after 900 s, a command or a subsystem without traffic after 7200 s",
+        ),
         (
             Policy(unresponsive_timeout=180, match=(ALICE,)),
             (9, 2),
