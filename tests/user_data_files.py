@@ -266,7 +266,8 @@ FILES = [
             ":2:31: warning: ssh_keepalive.idle_timeout: a client that stopped answering stays until it counts as idle"
             ": add unresponsive_timeout, too",
             ":2:31: warning: ssh_keepalive.idle_timeout: below 10m: a command that prints nothing for so long, "
-            "a backup or an Ansible task, counts as idle: idle_command_timeout gives commands and sftp a time of their own",
+            "a backup or an Ansible task, counts as idle: idle_command_timeout gives commands and sftp a time of their "
+            "own",
         ],
     ),
     File("match", MATCH, 0, []),

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from baking import bake
 from machine import ESCAPES, Machine, MachineError
+from networks import Network
 
 
 class Kind(NamedTuple):
@@ -110,14 +112,17 @@ class Session:
 
     _numbers = itertools.count(256)
 
-    def __init__(self, machine: Machine, kind: Kind) -> None:
+    def __init__(self, machine: Machine, kind: Kind, network: Network | None = None, subnet: int = 0) -> None:
         """Start the client; it comes from an address of its own, by which sshd's log names it."""
         self.kind = kind
         self._machine = machine
-        self.address = "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
+        self.address = network.address(subnet) if network else "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
         options = f"-o BindAddress={self.address} -o PermitLocalCommand=yes -o LocalCommand='echo connected'"
+        if network:
+            options += f" -o HostName={network.server}"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.client = machine.popen(
+            *(network.enter if network else ()),
             "sh",
             "-c",
             "exec " + kind.command.replace("{options}", options),
@@ -175,6 +180,14 @@ class Session:
         self._pids = {name: int(pid) for name, pid in named}
         self.ends = dict.fromkeys(("client", *self._pids))
 
+    def die(self, freezes: bool = False) -> None:
+        """Type for the last time, count from that, and have the client freeze if nothing else is to become of it."""
+        self.type("\n")
+        self.began = time.monotonic()
+        if freezes:
+            time.sleep(0.2)  # until that is on its way
+            self.client.send_signal(signal.SIGSTOP)
+
     def look(self) -> None:
         """Type what is typed every second, and note what has ended."""
         now = time.monotonic()
@@ -215,10 +228,10 @@ class Outcome(NamedTuple):
 
 
 @contextlib.contextmanager
-def ready(suite: str, policy: str) -> Iterator[Machine]:
+def ready(suite: str, policy: str, packages: tuple[str, ...] = ()) -> Iterator[Machine]:
     """Make a machine, not yet booted, with a policy: a section (YAML in braces), or lines for sshd."""
     section = policy if policy.startswith("{") else "null"
-    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n") as machine:
+    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n", packages=packages) as machine:
         folder = machine.root / "etc/ssh/sshd_config.d"
         # At VERBOSE it logs which channels it closes.
         (folder / "zz-sessions.conf").write_text("LogLevel VERBOSE\nMaxStartups 100\n")
@@ -245,7 +258,7 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
             for name in wave:
                 sessions[name].wait()
         time.sleep(0.5)  # until prompts are there
-        journal = _journal(machine)
+        journal = journal_of(machine)
         for session in sessions.values():
             session.begin(journal)
         until = time.monotonic() + seconds
@@ -253,9 +266,9 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
             for session in sessions.values():
                 session.look()
             time.sleep(0.05)
-        journal = _journal(machine)
+        journal = journal_of(machine)
         return {name: sessions[name].outcome(journal) for name in KINDS}
 
 
-def _journal(machine: Machine) -> str:
+def journal_of(machine: Machine) -> str:
     return machine.run("journalctl", "-b", "-o", "short-monotonic", "--no-pager").stdout

@@ -316,7 +316,7 @@ def _time_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> Lis
     elif pair == ["client_alive_count_max"]:
         found[pair[0]] = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
     if "idle_command_timeout" in present and not wrong & {(*path, key) for key in _IDLE_TIMES}:
-        least, given = (present.get(key) for key in _IDLE_TIMES)
+        least, given = present.get("idle_timeout"), present["idle_command_timeout"]
         message = ""
         if least is None:
             message = "requires idle_timeout beside it: add that"

@@ -40,15 +40,15 @@ class Kept(NamedTuple):
 
 
 KEPT = {
-    "articles.yaml": Kept("45/3", "18/4"),
+    "articles.yaml": Kept("5/35", "3/29"),
     "azure.yaml": Kept("180/3"),
-    "bastion.yaml": Kept("18/4", "9/4", idle=900, commands=7200),
+    "bastion.yaml": Kept("5/17", "3/14", idle=900, commands=7200),
     "cis-debian.yaml": Kept("300/3"),
     "cis-rhel.yaml": Kept("300/1"),
-    "idle.yaml": Kept("45/3", "18/4", idle=900, commands=7200),
+    "idle.yaml": Kept("5/35", "3/29", idle=900, commands=7200),
     "minimal.yaml": Kept("5/3", "2/4", idle=60),
     "openscap.yaml": Kept("300/3"),
-    "sftp.yaml": Kept("60/4", "30/4", idle=900, commands=43200),
+    "sftp.yaml": Kept("5/59", "3/49", idle=900, commands=43200),
     "stig.yaml": Kept("600/1"),
 }
 # OpenSSH 8.4 has no ChannelTimeout.
@@ -118,7 +118,7 @@ def test_a_bastion_has_other_times_for_some(booted: Machine) -> None:
     if (booted.suite, "bastion.yaml") in REFUSED:
         return
     booted.run("ssh-keepalive", "apply", "-", input=(FOLDER / "bastion.yaml").read_text())
-    ten_minutes = "30/9" if booted.release.openssh == "9.2" else "60/9"
+    ten_minutes = "3/99" if booted.release.openssh == "9.2" else "5/119"
     assert in_force(booted, "ci-runner", "192.0.2.1") == ten_minutes
     assert in_force(booted, "deploy", "10.1.2.3") == ten_minutes
     assert in_force(booted, "somebody", "fd00::1") == "10/3"
@@ -139,7 +139,7 @@ def test_what_terraform_renders(suite: str, machines: Callable[..., Machine]) ->
     assert machine.run("cat", "/run/parts").stdout == "machine\nrole\n"
     assert machine.run("cloud-init", "status").stdout == "status: done\n"
     values = effective(machine)
-    assert in_force(machine) == "45/3"
+    assert in_force(machine) == "5/35"
     assert values["tcpkeepalive"] in ("no", "false")  # the image's; 10.6 has the other word
     if suite == "bullseye":
         assert re.findall("TMOUT=(.*)", machine.run("cat", TMOUT).stdout) == ["900"]

@@ -162,7 +162,8 @@ PROBLEMS = [
         {"line\nline": 1},
         [
             "ssh_keepalive.'line\\nline': unknown key, remove it or use one of client_alive_count_max, "
-            "client_alive_interval, enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
+            "client_alive_interval, enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, "
+            "unresponsive_timeout"
         ],
     ),
     ({"idel_timeout": None}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
@@ -185,7 +186,8 @@ PROBLEMS = [
         {7: 7},
         [
             "ssh_keepalive.7: unknown key, remove it or use one of client_alive_count_max, client_alive_interval, "
-            "enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
+            "enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, "
+            "unresponsive_timeout"
         ],
     ),
     ({"idle_timeout": 0}, ["ssh_keepalive.idle_timeout: 0: " + IDLE]),
@@ -420,7 +422,7 @@ def test_every_example_of_the_schema_is_accepted():
     for key, subschema in section["properties"].items():
         for example in subschema["examples"]:
             needs = {"client_alive_count_max": {"client_alive_interval": 60}}
-            needs.update(dict.fromkeys(("idle_command_timeout", "idle_fallback"), {"idle_timeout": 60}))
+            needs.update({other: {"idle_timeout": 60} for other in ("idle_command_timeout", "idle_fallback")})
             parse({key: example, **needs.get(key, {})})
 
 

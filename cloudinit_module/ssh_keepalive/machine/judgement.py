@@ -83,8 +83,8 @@ class Judge:
         skipped = any(one.file in ours for one in deviations)
         if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
             problem = self._not_read(found)
-            messages = [f"{one.message}: {problem.message}" for one in deviations]
-            raise NotReadError(*(problem._replace(message=message) for message in messages))
+            messages = ", ".join(one.message for one in deviations)
+            raise NotReadError(problem._replace(message=f"{messages}: {problem.message}"))
         shown = [one._replace(set_by=self._as_it_was(one.set_by, found, above)) for one in deviations]
         raise SshdError(*(verification.problem(one, found.server) for one in shown))
 

@@ -8,6 +8,7 @@ PAIR = (
     "unresponsive_timeout means the same everywhere"
 )
 NO_PROBES = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
+COMMANDS = Policy(idle_timeout=900, idle_command_timeout=7200)
 ALL_KINDS = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
 COUNTS = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
 SHORT = COUNTS + ": idle_command_timeout gives commands and sftp a time of their own"
@@ -91,16 +92,16 @@ def test_the_versions_in_the_message_are_those_that_double():
             (9, 7),
             "a silent command ends after 2h: ssh host command",
         ),
-        (Policy(idle_timeout=900, idle_command_timeout=7200), (9, 7), "an idle sftp ends after 2h without traffic"),
+        (COMMANDS, (9, 7), "an idle sftp ends after 2h without traffic"),
         (
             Policy(idle_timeout=900, idle_command_timeout=7200),
             (9, 7),
             "after 2h of silence in all of it that connection",
         ),
         (
-            Policy(idle_timeout=900, idle_command_timeout=7200, idle_fallback="tmout"),
+            COMMANDS._replace(idle_fallback="tmout"),
             (8, 4),
-            "a silent command stays: TMOUT is for shells that wait at their prompt, idle_command_timeout has nothing to do",
+            "a silent command stays: TMOUT is for shells that wait at their prompt, idle_command_timeout has nothing",
         ),
         (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is taken off, sshd has its own settings"),
     ],

@@ -43,7 +43,7 @@ def test_an_entry_that_fits_nobody_yet_is_told(machine):
     report = apply(POLICY._replace(match=(OFFICE, nobody)), machine.host())
     assert machine.shown(report) == (
         "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life, other times "
-        "for those whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "for those whom match names (ClientAliveInterval 5, ClientAliveCountMax 35 on OpenSSH 8.4); "
         "match[1] is not verified, Match Group no-such-group fits nobody who is known here yet; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )

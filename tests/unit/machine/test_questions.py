@@ -84,8 +84,8 @@ def test_no_host_key_can_be_made(machine, refused):
         ),
         (
             {"-V": (0, "OpenSSH_9.2", ""), "-T": (0, "OpenSSH_9.2\n", "")},
-            "sshd -T does not report ClientAliveInterval, 18 is expected: use an OpenSSH that does; "
-            "sshd -T does not report ClientAliveCountMax, 4 is expected: use an OpenSSH that does",
+            "sshd -T does not report ClientAliveInterval, 3 is expected: use an OpenSSH that does; "
+            "sshd -T does not report ClientAliveCountMax, 29 is expected: use an OpenSSH that does",
         ),
     ],
     ids=["silent", "refuses", "not-text", "rubbish"],
