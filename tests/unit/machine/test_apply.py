@@ -17,8 +17,8 @@ TEXT = """\
 ClientAliveInterval 5
 ClientAliveCountMax 35
 """
-NOBODY = "-T -ddd{} -C user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
-ROOT = "-T -ddd{} -C user=root,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+NOBODY = "-T{} -C user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+ROOT = "-T{} -C user=root,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
 
 
 def test_first_boot_writes_the_drop_in_and_restarts_nothing(machine):
@@ -52,14 +52,14 @@ def test_the_same_text_is_verified_again_and_restarts_nothing(machine):
     report = apply(POLICY, machine.host())
     assert machine.file.stat().st_ino == inode
     assert machine.verbs() == []
-    assert machine.calls("sshd") == ["-V", NOBODY.format(""), ROOT.format("")]
+    assert machine.calls("sshd") == ["-V", NOBODY.format(" -ddd"), ROOT.format("")]
     assert str(report).endswith("00-ssh-keepalive.conf unchanged")
 
 
 def test_nobody_and_root_are_asked_about(machine):
     apply(POLICY, machine.host())
     candidate = " -f {}/.00-ssh-keepalive.conf.main".format(machine.file.parent)
-    expected = ["-V", NOBODY.format(candidate), NOBODY.format(""), ROOT.format("")]
+    expected = ["-V", NOBODY.format(candidate), NOBODY.format(" -ddd"), ROOT.format("")]
     assert machine.calls("sshd") == expected
 
 

@@ -115,7 +115,7 @@ def test_an_option_of_the_unit_is_handed_on_and_named(machine, refused):
         "ClientAliveInterval is 0 where 5 is expected, sshd is started with -o ClientAliveInterval=0, "
         "which overrides it: " + OPTION_REMEDY
     )
-    assert machine.calls("sshd")[1].startswith("-T -o ClientAliveInterval=0 -p 2222 -ddd -f ")
+    assert machine.calls("sshd")[1].startswith("-T -o ClientAliveInterval=0 -p 2222 -f ")
 
 
 def test_an_option_that_sets_the_same_is_no_obstacle(machine):
@@ -149,7 +149,7 @@ def test_a_main_file_of_the_units_own_is_the_one_that_is_asked_about(machine, re
     other.write_text(machine.main.read_text())
     apply(POLICY, machine.host())
     asked = [call for call in machine.calls("sshd") if call.startswith("-T")]
-    assert asked[-1].startswith("-T -ddd -f {} -C user=root".format(other))
+    assert asked[-1].startswith("-T -f {} -C user=root".format(other))
 
 
 def test_what_this_sshd_cannot_do_is_refused(refused):

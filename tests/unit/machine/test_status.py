@@ -66,8 +66,8 @@ def test_an_enforced_policy(enforced):
         "sshd: ssh.service (process 5000001, port 22) has read the configuration as it is now",
         NO_CLOUD_INIT,
     ]
-    asked = "-T -ddd -C user={},host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
-    assert enforced.calls("sshd") == ["-V", asked.format(".invalid"), asked.format("root")]
+    asked = "-T{} -C user={},host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+    assert enforced.calls("sshd") == ["-V", asked.format(" -ddd", ".invalid"), asked.format("", "root")]
     assert len(enforced.calls("systemctl")) == 1
 
 
