@@ -29,12 +29,18 @@ class Kind(NamedTuple):
     says: str = r"command is \d"
     # The kind whose connection it goes through.
     through: str = ""
+    # A program that not every machine has.
+    needs: str = ""
 
 
 # Whose processes say this have their ends watched.
 NAMED = "echo command is $$"
 SILENT = f"{NAMED}; exec sleep 1000"
 PRINTING = f"{NAMED}; while sleep 1; do echo; done"
+# The ports of other servers in the machine, by their ClientAliveInterval
+INNER = {5: 2005, 0: 2000}
+# It has -O since 8.7; before it does nothing else.
+SCP = "$(scp -O 2>&1 | grep -q unknown || echo -O)"
 LIST = "ls /etc/hostname\n"
 SOCKS4 = r'printf "\x04\x01\x00\x07\x7f\x00\x00\x01\x00" >&3; head -c 8 <&3 >/dev/null; '
 
@@ -57,6 +63,12 @@ def connection(port: int, through: str, repeated: str = "", greeting: str = "") 
     return Kind(f"bash -c '{script}'", "hello\n", repeated, "hello", through)
 
 
+def jump(port: int) -> Kind:
+    """Go through the machine's sshd to another one, to a shell at its prompt."""
+    outer = f"ssh -o BindAddress={{address}} -W 127.0.0.1:{port} 127.0.0.1"
+    return Kind(f'ssh -o ProxyCommand="{outer}" -tt 127.0.0.1', f"{NAMED}\n")
+
+
 def editor(port: int) -> Kind:
     """Do as editors do: all traffic goes through connections, and the command beside them is silent."""
     return ssh(f"-T -D {port} 127.0.0.1 '{SILENT}'")
@@ -72,8 +84,16 @@ KINDS = {
     "shell of somebody exempted": ssh("-tt exempt@127.0.0.1", f"{NAMED}\n"),
     "ssh -tt host command, silent": ssh(f"-tt 127.0.0.1 '{SILENT}'"),
     "ssh -tt host command, printing": ssh(f"-tt 127.0.0.1 '{PRINTING}'"),
+    "ssh -tt host bash, at its prompt": ssh("-tt 127.0.0.1 bash", f"{NAMED}\n"),
     "ssh host command, silent": ssh(f"127.0.0.1 '{SILENT}'"),
     "ssh host command, printing": ssh(f"127.0.0.1 '{PRINTING}'"),
+    "rsync, waiting for its other end": Kind(
+        f"""rsync -e "ssh -b {{address}}" --rsync-path '{NAMED} >&2; sleep 1000; rsync' 127.0.0.1:/etc/hostname /tmp""",
+        needs="rsync",
+    ),
+    "scp -O, slow": Kind(
+        f"scp {SCP} -v -l 1 {{options}} /usr/bin/ssh 127.0.0.1:/dev/null", says="Sending file modes: C.*(?s:.*)Sink: C"
+    ),
     "sftp, idle": Kind("sftp {options} 127.0.0.1", LIST, says="\n/etc/hostname"),
     "sftp, listing": Kind("sftp {options} 127.0.0.1", LIST, LIST, says="\n/etc/hostname"),
     "ssh -N": held_open(""),
@@ -91,6 +111,8 @@ KINDS = {
     "the idle forward beside it": connection(1003, "shell beside an idle forward"),
     "shell beside a busy forward": ssh("-tt -L 1004:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
     "the busy forward beside it": connection(1004, "shell beside a busy forward", "line\n"),
+    "ssh -J, idle, the inner sshd probes": jump(INNER[5]),
+    "ssh -J, idle, the inner sshd does not probe": jump(INNER[0]),
     "editor, idle": editor(1005),
     "editor, its idle connection": connection(1005, "editor, idle", greeting=SOCKS4),
     "editor, busy": editor(1006),
@@ -125,7 +147,7 @@ class Session:
             *(network.enter if network else ()),
             "sh",
             "-c",
-            "exec " + kind.command.replace("{options}", options),
+            "exec " + kind.command.replace("{options}", options).replace("{address}", self.address),
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._output,
@@ -251,9 +273,19 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(machine.popen("python3", "-c", ECHO, stdout=subprocess.DEVNULL))
         stack.callback(server.kill)
+        for interval, port in INNER.items():
+            options = (f"-oClientAliveInterval={interval}", "-oPidFile=none")
+            inner = machine.popen("/usr/sbin/sshd", "-D", "-f", "/dev/null", f"-p{port}", *options)
+            stack.callback(inner.communicate)
+            stack.callback(inner.kill)
         machine.run("bash", "-c", "until : </dev/tcp/127.0.0.1/7; do sleep 0.1; done 2>/dev/null")
+        kinds = {
+            name: kind
+            for name, kind in KINDS.items()
+            if not kind.needs or (machine.root / "usr/bin" / kind.needs).exists()
+        }
         for through in (False, True):
-            wave = {name: kind for name, kind in KINDS.items() if bool(kind.through) == through}
+            wave = {name: kind for name, kind in kinds.items() if bool(kind.through) == through}
             sessions.update({name: stack.enter_context(Session(machine, kind)) for name, kind in wave.items()})
             for name in wave:
                 sessions[name].wait()
@@ -267,7 +299,7 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
                 session.look()
             time.sleep(0.05)
         journal = journal_of(machine)
-        return {name: sessions[name].outcome(journal) for name in KINDS}
+        return {name: sessions[name].outcome(journal) for name in kinds}
 
 
 def journal_of(machine: Machine) -> str:

@@ -46,6 +46,7 @@ KEPT = {
     "cis-debian.yaml": Kept("300/3"),
     "cis-rhel.yaml": Kept("300/1"),
     "idle.yaml": Kept("5/35", "3/29", idle=900, commands=7200),
+    "lost-networks.yaml": Kept("5/35", "3/29"),
     "minimal.yaml": Kept("5/3", "2/4", idle=60),
     "openscap.yaml": Kept("300/3"),
     "sftp.yaml": Kept("5/59", "3/49", idle=900, commands=43200),

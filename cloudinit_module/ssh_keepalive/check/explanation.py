@@ -202,11 +202,16 @@ def _not_covered(settings: Settings) -> List[str]:
     policy, version = settings.policy, settings.version
     found = ["sessions that are open before: they keep what sshd was set to when they began"]
     everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
-    if has(version, "probes-in-silence-only") and any(_probes(times, version)[0] for times in everybody):
+    directives = [dict(client_alive(times, version)[0]) for times in everybody]
+    longest = max(int(one.get("ClientAliveInterval", 0)) for one in directives)
+    if has(version, "probes-in-silence-only") and longest:
         found.append(
-            "a dead client behind a command that prints more often than probes are due: it stays until TCP gives up, "
-            "minutes later (9.2 and later)"
+            f"a dead client behind a command that prints more often than every {_duration(longest)}: since OpenSSH 9.2 "
+            "sshd does not probe it then; where its network is gone TCP gives up after 16 minutes, where it is frozen "
+            "it stays for ever"
         )
+    if any(times.idle_timeout for times in everybody) and has(version, "ends-silent-forwards"):
+        found.append("a jump (ssh -J) to an sshd that probes its clients: the probes count as use of the forward")
     if any(times.idle_timeout for times in everybody) and not settings.tmout:
         found.append("programs that repaint (top, watch, a clock in a status line): they count as used")
     if settings.tmout:
