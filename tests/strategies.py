@@ -70,7 +70,10 @@ def times(draw, idle):
         if draw(st.booleans()):
             found["client_alive_count_max"] = draw(st.integers(1, 100))
     if idle and draw(st.booleans()):
-        found["idle_timeout"] = draw(durations(60, 86400) | st.just("none"))
+        seconds = draw(st.integers(0, 86400).filter(lambda drawn: not 0 < drawn < 60))
+        found["idle_timeout"] = draw(durations(seconds, seconds)) if seconds else "none"
+        if seconds and draw(st.booleans()):
+            found["idle_command_timeout"] = draw(durations(seconds, 604800))
     return found
 
 

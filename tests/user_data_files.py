@@ -271,7 +271,8 @@ FILES = [
             ":2:31: warning: ssh_keepalive.idle_timeout: a client that stopped answering stays until it counts as idle"
             ": add unresponsive_timeout, too",
             ":2:31: warning: ssh_keepalive.idle_timeout: below 10m: a command that prints nothing for so long, "
-            "a backup or an Ansible task, counts as idle",
+            "a backup or an Ansible task, counts as idle: idle_command_timeout gives commands and sftp a time of their "
+            "own",
         ],
     ),
     File("match", MATCH, 0, []),
@@ -298,7 +299,7 @@ FILES = [
             ":4:5: error: ssh_keepalive.match[0]: expected one of user, group, address, found none",
             ":4:6: error: ssh_keepalive.match[0].usr: unknown key, did you mean user?",
             ":5:5: error: ssh_keepalive.match[1]: sets no time: add one of unresponsive_timeout, client_alive_interval"
-            ", client_alive_count_max, idle_timeout, or remove the match entry",
+            ", client_alive_count_max, idle_timeout, idle_command_timeout, or remove the match entry",
             ":5:12: error: ssh_keepalive.match[1].user: 'a b': expected a pattern or a list of them (letters, digits"
             ", . _ - @ + $, ? for one character, at most two * for any text), for example backup",
             ":5:19: error: ssh_keepalive.match[1].tcp_keep_alive: not in match, it holds for the whole machine: "

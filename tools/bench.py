@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from checks import checked
-from costs import boots
+from costs import boots, boots_by_patterns
 from machine import RELEASES, base, unavailable
 from pages import replaced
 from promises import ended
-from results import module_ratios, page, processes, summary
+from results import growths, module_ratios, page, processes, summary
 
 TOP = Path(__file__).resolve().parents[1]
 README, PAGE, DATA = TOP / "README.md", TOP / "docs/bench.md", TOP / "docs/bench.json"
-# What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start
+# What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start; and
+# that of the largest policy, in times that one without match entries takes
 MOST, MOST_PROCESSES = 5, 6
+MOST_GROWTH, MOST_PROCESSES_OF_ALL = 1.5, 12
 MARKS = ("<!-- bench: make bench -->\n", "<!-- /bench -->\n")
 
 # How each part is measured, and how it is tried out.
 PARTS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "boots": (lambda: list(boots(7)), lambda: list(boots(1))),
+    "patterns": (lambda: list(boots_by_patterns(5)), lambda: list(boots_by_patterns(1))),
     "checks": (lambda: checked((1, 10, 100, 1000, 10000), 7), lambda: checked((1, 10, 100), 1)),
     "promises": (lambda: ended(180), lambda: ended(60)),
 }
@@ -57,7 +60,10 @@ def main() -> int:
 
         pictures.draw(data, TOP / "docs")
     measured = data["boots"]["measured"] if "boots" in data else []
-    return int(bool(measured) and (max(module_ratios(measured)) > MOST or processes(measured) > MOST_PROCESSES))
+    is_dear = bool(measured) and (max(module_ratios(measured)) > MOST or processes(measured) > MOST_PROCESSES)
+    measured = data["patterns"]["measured"] if "patterns" in data else []
+    does_grow = bool(measured) and (max(growths(measured)) > MOST_GROWTH or processes(measured) > MOST_PROCESSES_OF_ALL)
+    return int(is_dear or does_grow)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from machine import Machine
 
 SUITES = ("bookworm", "trixie", "forky")
 MODULE, UNCOMPILED, WRITE_FILES, RUNCMD = "module", "uncompiled", "write_files", "runcmd"
+# How many patterns a policy has, each in a match entry of its own
+PATTERNS = (0, 1, 10, 50, 250)
 WITH_PACKAGES = " with packages"
 
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
@@ -118,15 +120,41 @@ def boots(repetitions: int) -> Iterator[dict[str, Any]]:
                 yield {"suite": suite, "kind": kind, **first_boot(suite, kind)}
 
 
+def boots_by_patterns(repetitions: int) -> Iterator[dict[str, Any]]:
+    """Boot machines of all releases with policies of all sizes in turn, and yield what each first boot took."""
+    for _ in range(repetitions):
+        for suite in SUITES:
+            for count in PATTERNS:
+                with Machine(suite, f"#cloud-config\nssh_keepalive: {with_patterns(count)}\n") as machine:
+                    bake_probed(machine)
+                    machine.boot()
+                    machine.wait(timeout=300)
+                    found = json.loads(machine.run("cat", "/run/probe.json").stdout)
+                    yield {"suite": suite, "patterns": count, **found}
+
+
+def with_patterns(count: int, idle: str = "15m") -> str:
+    """Return a section (YAML) with many match entries, and an idle_timeout."""
+    entries = [f"{{user: customer-{number}, unresponsive_timeout: 1h}}" for number in range(count)]
+    return f"{{unresponsive_timeout: 3m, idle_timeout: {idle}, match: [{', '.join(entries)}]}}"
+
+
+def bake_probed(machine: Machine) -> None:
+    """Install the module so that it takes its own time."""
+    bake(machine)
+    module = machine.root / PACKAGES_FOLDER / "cc_ssh_keepalive.py"
+    module.write_text(module.read_text() + PROBE)
+    compile_as_packages_do(machine.root)
+
+
 def first_boot(suite: str, kind: str) -> dict[str, Any]:
     """Return what a first boot took: the module's own times in ms, those of cloud-init's steps and the window in s."""
     name = kind.replace(WITH_PACKAGES, "")
     with Machine(suite, "#cloud-config\n" + USER_DATA[name] + (PACKAGES if name != kind else "")) as machine:
         if "ssh_keepalive" in USER_DATA[name]:
-            bake(machine)
-            module = machine.root / PACKAGES_FOLDER / "cc_ssh_keepalive.py"
-            module.write_text(module.read_text() + PROBE)
-            (compile_as_packages_do if name == MODULE else remove_compiled)(machine.root)
+            bake_probed(machine)
+            if name == UNCOMPILED:
+                remove_compiled(machine.root)
         if name != kind:
             offer_package(machine.root)
         machine.boot()

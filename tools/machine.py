@@ -166,11 +166,11 @@ def unavailable() -> str | None:
     return None
 
 
-def base(suite: str, init: str = "systemd") -> Path:
+def base(suite: str, init: str = "systemd", packages: tuple[str, ...] = ()) -> Path:
     """Return the root of a freshly installed release, built once and cached; never to be written to."""
-    command = _mmdebstrap(suite, init)
+    command = _mmdebstrap(suite, init, packages)
     recipe = "\0".join((suite, *command, CUSTOMIZE))
-    folder = _folder("base", suite if init == "systemd" else f"{suite}-{init}")
+    folder = _folder("base", "-".join((suite, *((init,) if init != "systemd" else ()), *packages)))
     root = folder / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     if not root.is_dir():
         with _locked(folder):
@@ -190,8 +190,12 @@ class Machine:
         user_data: str | None = "#cloud-config\n{}\n",
         instance_id: str | None = None,
         init: str = "systemd",
+        packages: tuple[str, ...] = (),
     ) -> None:
-        """Make the root of a machine; with user_data None cloud-init finds no datasource; init is one of INITS."""
+        """Make the root of a machine; with user_data None cloud-init finds no datasource; init is one of INITS.
+
+        Packages are what it has beside what each has; their names are those of a base of its own.
+        """
         self.suite = suite
         self.init = init
         self.release = {**RELEASES, **BACKPORTS}[suite]
@@ -201,7 +205,7 @@ class Machine:
         self._init = 0
         self._held = contextlib.ExitStack()
         with self._held:
-            lower = base(suite, init)
+            lower = base(suite, init, packages)
             self._held.enter_context(_locked(lower, fcntl.LOCK_SH))
             with _locked(_folder("run")):
                 _sweep()
@@ -429,8 +433,8 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _mmdebstrap(suite: str, init: str) -> tuple[str, ...]:
-    command = tuple(part.format(init=INITS[init]) for part in MMDEBSTRAP)
+def _mmdebstrap(suite: str, init: str, packages: tuple[str, ...]) -> tuple[str, ...]:
+    command = tuple(part.format(init=",".join((INITS[init], *packages))) for part in MMDEBSTRAP)
     return (*command, f"--setup-hook={BACKPORTED.format(suite=suite)}") if suite in BACKPORTS else command
 
 

@@ -12,12 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import outputs
+import probes
 from machine import BACKPORTS, RELEASES, Machine, unavailable
 from pages import replaced, table
 from sessions import KINDS, Outcome, outcomes, ready
 
 ASKED = 60
+FOR_COMMANDS = 90
 MARKS = ("<!-- measured: make measure -->\n", "<!-- /measured -->\n")
+OUTPUT_MARKS = ("<!-- outputs: make measure -->\n", "<!-- /outputs -->\n")
+PROBE_MARKS = ("<!-- probes: make measure -->\n", "<!-- /probes -->\n")
+# What some kinds of sessions are by
+PACKAGES = outputs.PACKAGES
 EXEMPTED = "shell of somebody exempted"
 
 # What the summary has, and what it calls it
@@ -72,6 +79,14 @@ CONFIGURATIONS = (
         ),
     ),
     Configuration(
+        f"`idle_timeout: {ASKED}s` and `idle_command_timeout: {FOR_COMMANDS}s`",
+        2.2 * ASKED,
+        (
+            ((9, 2), f"{{idle_timeout: {ASKED}, idle_command_timeout: {FOR_COMMANDS}}}"),
+            ((0, 0), f"{{idle_timeout: {ASKED}, idle_command_timeout: {FOR_COMMANDS}, idle_fallback: tmout}}"),
+        ),
+    ),
+    Configuration(
         "The articles' `ClientAliveInterval 60` and `ClientAliveCountMax 3`, said to end idle sessions after 180 s",
         240 + ASKED,
         (((0, 0), "ClientAliveInterval 60\nClientAliveCountMax 3\n"),),
@@ -103,7 +118,7 @@ def measure(configuration: Configuration, server: Server) -> dict[str, Outcome] 
     policy = configuration.policy(server.version)
     if not policy:
         return None
-    with ready(server.suite, policy) as machine:
+    with ready(server.suite, policy, PACKAGES) as machine:
         if server.build:
             shutil.copytree(server.build, machine.root, dirs_exist_ok=True)
             # Upstream's does not tell systemd that it is ready before 9.8.
@@ -204,10 +219,12 @@ def main() -> int:
         description=__doc__, epilog="OPENSSH_BUILDS names a folder of more: 9.6/usr/sbin/sshd and what belongs to it."
     )
     parser.add_argument("summary", type=Path, help="has the marks between which the summary belongs")
-    parser.add_argument("tables", type=Path, help="has the marks between which all tables belong")
+    parser.add_argument("tables", type=Path, help="has the marks between which all other tables belong")
     arguments = parser.parse_args()
     for file in (arguments.summary, arguments.tables):
         replaced(file.read_text(), "", MARKS)  # before the minutes that it takes
+    for marks in (OUTPUT_MARKS, PROBE_MARKS):
+        replaced(arguments.tables.read_text(), "", marks)
     reason = unavailable()
     if reason:
         sys.exit(reason)
@@ -220,6 +237,13 @@ def main() -> int:
     for file, text in ((arguments.summary, summary(measured)), (arguments.tables, report(measured))):
         print(text)
         file.write_text(replaced(file.read_text(), text, MARKS))
+    with ThreadPoolExecutor(len(RELEASES)) as pool:
+        dropped = dict(zip(RELEASES, pool.map(outputs.dropped, RELEASES)))
+    costs = {pair: probes.cost(probes.SUITE, pair, 40, 60) for pair in probes.PAIRS}
+    for lines, marks in ((outputs.tables(dropped), OUTPUT_MARKS), (probes.tables(costs), PROBE_MARKS)):
+        text = "\n".join(lines) + "\n"
+        print(text)
+        arguments.tables.write_text(replaced(arguments.tables.read_text(), text, marks))
     return 0
 
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from checks import TOOLS
-from costs import MODULE, RUNCMD, SUITES, WITH_PACKAGES
+from costs import MODULE, PATTERNS, RUNCMD, SUITES, WITH_PACKAGES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import NAMES, module_ratios, others, titles, windows
+from results import NAMES, module_ratios, others, pattern_ratios, titles, windows
 
 # The same bytes from the same data
 SETTINGS = {"svg.hashsalt": "bench", "svg.fonttype": "path", "font.size": 10}
@@ -34,7 +34,7 @@ def draw(data: dict[str, Any], folder: Path) -> None:
     for suffix, colours in (("", LIGHT), ("-dark", DARK)):
         settings = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colours.text)
         with mpl.rc_context({**SETTINGS, **settings, "axes.edgecolor": colours.text}):
-            for name, figure, parts in (("promise", promise, {"promises"}), ("bench", bench, {"boots", "checks"})):
+            for name, (figure, parts) in FIGURES.items():
                 if not parts <= set(data):
                     continue
                 file = folder / f"{name}{suffix}.svg"
@@ -88,12 +88,21 @@ def bar(axes: Axes, position: float, seconds: float | None, longest: float, colo
 def bench(data: dict[str, Any], colours: Colours) -> Figure:
     """Show what a first boot takes, for how long sshd is open without the policy, and how checking grows."""
     boots = data["boots"]["measured"]
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
-    cost, window, check = figure.subplots(3, 1)
+    figure = Figure(figsize=(9, 10), layout="constrained")
+    cost, growth, window, check = figure.subplots(4, 1)
     ways = {NAMES[MODULE]: module_ratios(boots), **others(boots)}
     groups(cost, ways, colours, "{:.1f}")
     cost.set_title("Adds to a first boot", fontsize=11, fontweight="bold", loc="left")
     cost.set_xlabel("times one sshd -T")
+    sizes = [pattern_ratios(data["patterns"]["measured"], count) for count in PATTERNS]
+    for suite, ratios, colour in zip(SUITES, zip(*sizes), (colours.module, *colours.others)):
+        growth.plot(PATTERNS, ratios, "o-", color=colour, label=titles([suite])[0])
+    growth.set_xscale("symlog", linthresh=1)
+    growth.set_xticks(PATTERNS, list(map(str, PATTERNS)))
+    growth.set_ylim(bottom=0)
+    growth.set_title("Adds to a first boot, by the patterns in match", fontsize=11, fontweight="bold", loc="left")
+    growth.set_xlabel("patterns")
+    growth.set_ylabel("times one sshd -T")
     kinds = (MODULE + WITH_PACKAGES, RUNCMD, RUNCMD + WITH_PACKAGES)
     groups(window, {NAMES[kind]: windows(boots, kind) for kind in kinds}, colours, "{:.1f}")
     window.set_title("sshd takes connections without the policy", fontsize=11, fontweight="bold", loc="left")
@@ -106,7 +115,7 @@ def bench(data: dict[str, Any], colours: Colours) -> Figure:
     check.set_title("Checks user-data", fontsize=11, fontweight="bold", loc="left")
     check.set_xlabel("files")
     check.set_ylabel("seconds")
-    for axes in (cost, window, check):
+    for axes in (cost, growth, window, check):
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -122,3 +131,7 @@ def groups(axes: Axes, bars: dict[str, list[float]], colours: Colours, form: str
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(SUITES))], titles(SUITES))
     axes.invert_yaxis()
     axes.margins(x=0.1)
+
+
+# What is drawn of which parts
+FIGURES = {"promise": (promise, {"promises"}), "bench": (bench, {"boots", "patterns", "checks"})}

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from checks import ONE_BY_ONE, TOOLS
-from costs import MODULE, RUNCMD, STEPS, SUITES, UNCOMPILED, WITH_PACKAGES, WRITE_FILES
+from costs import MODULE, PATTERNS, RUNCMD, STEPS, SUITES, UNCOMPILED, WITH_PACKAGES, WRITE_FILES
 from machine import RELEASES
 from pages import table
 
@@ -44,6 +44,9 @@ def summary(data: dict[str, Part]) -> str:
     """Return the tables that README.md shows."""
     boots, checks = data["boots"]["measured"], data["checks"]["measured"]
     rows = [[f"adds to a first boot: {name}", *cells] for name, *cells in cost_rows(boots) if name != NAMES[UNCOMPILED]]
+    if "patterns" in data:
+        *_, (most, *cells) = pattern_rows(data["patterns"]["measured"])
+        rows.append([f"adds to a first boot: this module, with {most} patterns in `match`", *cells])
     shown = (NAMES[MODULE + WITH_PACKAGES], NAMES[RUNCMD + WITH_PACKAGES])
     rows += [[f"sshd without the policy: {name}", *cells] for name, *cells in window_rows(boots) if name in shown]
     most = max(found["files"] for found in checks)
@@ -93,6 +96,21 @@ def boots_section(part: Part) -> list[str]:
     ]
 
 
+def patterns_section(part: Part) -> list[str]:
+    found = part["measured"]
+    each = min(len(of_size(found, suite, PATTERNS[0])) for suite in SUITES)
+    return [
+        "## Policies of all sizes",
+        "",
+        "What the module adds to a first boot by the number of patterns, each in a match entry with the same "
+        f"time; medians of {each} boots, in times that one `sshd -T` takes in the same boot; {load(part)}. It starts "
+        f"{processes(found)} processes at most, and one more for each other set of times, but never more than 12.",
+        "",
+        *table(["patterns", *titles(SUITES)], pattern_rows(found)),
+        "",
+    ]
+
+
 def checks_section(part: Part) -> list[str]:
     checks = part["measured"]
     counts = sorted({found["files"] for found in checks})
@@ -110,7 +128,12 @@ def checks_section(part: Part) -> list[str]:
     ]
 
 
-SECTIONS = {"promises": promises_section, "boots": boots_section, "checks": checks_section}
+SECTIONS = {
+    "promises": promises_section,
+    "boots": boots_section,
+    "patterns": patterns_section,
+    "checks": checks_section,
+}
 
 
 def promise_rows(found: dict[str, dict[str, Any]]) -> Rows:
@@ -150,6 +173,25 @@ def part_rows(boots: list[Boot]) -> Rows:
     rows = [row(name, lambda boot, part=part: taken(boot, part)) for name, part in PARTS.items()]
     rows.append(row("all else: schema, files, log", lambda boot: boot["total"] - taken(boot, lambda label: True)))
     return [*rows, row("**together**", lambda boot: float(boot["total"]))]
+
+
+def pattern_rows(found: list[Boot]) -> Rows:
+    return [[str(count), *map(ratio, pattern_ratios(found, count))] for count in PATTERNS]
+
+
+def pattern_ratios(found: list[Boot], count: int) -> list[float]:
+    """Return by release what the module takes with so many patterns, in times that one `sshd -T` takes."""
+    return [relative(of_size(found, suite, count), lambda boot: float(boot["total"])) for suite in SUITES]
+
+
+def growths(found: list[Boot]) -> list[float]:
+    """Return by release how much more the largest policy takes than one without match entries."""
+    least, most = (pattern_ratios(found, count) for count in (PATTERNS[0], PATTERNS[-1]))
+    return [more / less for less, more in zip(least, most)]
+
+
+def of_size(found: list[Boot], suite: str, count: int) -> list[Boot]:
+    return [boot for boot in found if (boot["suite"], boot["patterns"]) == (suite, count)]
 
 
 def window_rows(boots: list[Boot]) -> Rows:

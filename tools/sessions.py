@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from baking import bake
 from machine import ESCAPES, Machine, MachineError
+from networks import Network
 
 
 class Kind(NamedTuple):
@@ -27,12 +29,18 @@ class Kind(NamedTuple):
     says: str = r"command is \d"
     # The kind whose connection it goes through.
     through: str = ""
+    # A program that not every machine has.
+    needs: str = ""
 
 
 # Whose processes say this have their ends watched.
 NAMED = "echo command is $$"
 SILENT = f"{NAMED}; exec sleep 1000"
 PRINTING = f"{NAMED}; while sleep 1; do echo; done"
+# The ports of other servers in the machine, by their ClientAliveInterval
+INNER = {5: 2005, 0: 2000}
+# It has -O since 8.7; before it does nothing else.
+SCP = "$(scp -O 2>&1 | grep -q unknown || echo -O)"
 LIST = "ls /etc/hostname\n"
 SOCKS4 = r'printf "\x04\x01\x00\x07\x7f\x00\x00\x01\x00" >&3; head -c 8 <&3 >/dev/null; '
 
@@ -55,6 +63,12 @@ def connection(port: int, through: str, repeated: str = "", greeting: str = "") 
     return Kind(f"bash -c '{script}'", "hello\n", repeated, "hello", through)
 
 
+def jump(port: int) -> Kind:
+    """Go through the machine's sshd to another one, to a shell at its prompt."""
+    outer = f"ssh -o BindAddress={{address}} -W 127.0.0.1:{port} 127.0.0.1"
+    return Kind(f'ssh -o ProxyCommand="{outer}" -tt 127.0.0.1', f"{NAMED}\n")
+
+
 def editor(port: int) -> Kind:
     """Do as editors do: all traffic goes through connections, and the command beside them is silent."""
     return ssh(f"-T -D {port} 127.0.0.1 '{SILENT}'")
@@ -70,8 +84,16 @@ KINDS = {
     "shell of somebody exempted": ssh("-tt exempt@127.0.0.1", f"{NAMED}\n"),
     "ssh -tt host command, silent": ssh(f"-tt 127.0.0.1 '{SILENT}'"),
     "ssh -tt host command, printing": ssh(f"-tt 127.0.0.1 '{PRINTING}'"),
+    "ssh -tt host bash, at its prompt": ssh("-tt 127.0.0.1 bash", f"{NAMED}\n"),
     "ssh host command, silent": ssh(f"127.0.0.1 '{SILENT}'"),
     "ssh host command, printing": ssh(f"127.0.0.1 '{PRINTING}'"),
+    "rsync, waiting for its other end": Kind(
+        f"""rsync -e "ssh -b {{address}}" --rsync-path '{NAMED} >&2; sleep 1000; rsync' 127.0.0.1:/etc/hostname /tmp""",
+        needs="rsync",
+    ),
+    "scp -O, slow": Kind(
+        f"scp {SCP} -v -l 1 {{options}} /usr/bin/ssh 127.0.0.1:/dev/null", says="Sending file modes: C.*(?s:.*)Sink: C"
+    ),
     "sftp, idle": Kind("sftp {options} 127.0.0.1", LIST, says="\n/etc/hostname"),
     "sftp, listing": Kind("sftp {options} 127.0.0.1", LIST, LIST, says="\n/etc/hostname"),
     "ssh -N": held_open(""),
@@ -89,6 +111,8 @@ KINDS = {
     "the idle forward beside it": connection(1003, "shell beside an idle forward"),
     "shell beside a busy forward": ssh("-tt -L 1004:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
     "the busy forward beside it": connection(1004, "shell beside a busy forward", "line\n"),
+    "ssh -J, idle, the inner sshd probes": jump(INNER[5]),
+    "ssh -J, idle, the inner sshd does not probe": jump(INNER[0]),
     "editor, idle": editor(1005),
     "editor, its idle connection": connection(1005, "editor, idle", greeting=SOCKS4),
     "editor, busy": editor(1006),
@@ -110,17 +134,20 @@ class Session:
 
     _numbers = itertools.count(256)
 
-    def __init__(self, machine: Machine, kind: Kind) -> None:
+    def __init__(self, machine: Machine, kind: Kind, network: Network | None = None, subnet: int = 0) -> None:
         """Start the client; it comes from an address of its own, by which sshd's log names it."""
         self.kind = kind
         self._machine = machine
-        self.address = "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
+        self.address = network.address(subnet) if network else "127.1.{}.{}".format(*divmod(next(self._numbers), 256))
         options = f"-o BindAddress={self.address} -o PermitLocalCommand=yes -o LocalCommand='echo connected'"
+        if network:
+            options += f" -o HostName={network.server}"
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.client = machine.popen(
+            *(network.enter if network else ()),
             "sh",
             "-c",
-            "exec " + kind.command.replace("{options}", options),
+            "exec " + kind.command.replace("{options}", options).replace("{address}", self.address),
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._output,
@@ -175,6 +202,14 @@ class Session:
         self._pids = {name: int(pid) for name, pid in named}
         self.ends = dict.fromkeys(("client", *self._pids))
 
+    def die(self, freezes: bool = False) -> None:
+        """Type for the last time, count from that, and have the client freeze if nothing else is to become of it."""
+        self.type("\n")
+        self.began = time.monotonic()
+        if freezes:
+            time.sleep(0.2)  # until that is on its way
+            self.client.send_signal(signal.SIGSTOP)
+
     def look(self) -> None:
         """Type what is typed every second, and note what has ended."""
         now = time.monotonic()
@@ -215,10 +250,10 @@ class Outcome(NamedTuple):
 
 
 @contextlib.contextmanager
-def ready(suite: str, policy: str) -> Iterator[Machine]:
+def ready(suite: str, policy: str, packages: tuple[str, ...] = ()) -> Iterator[Machine]:
     """Make a machine, not yet booted, with a policy: a section (YAML in braces), or lines for sshd."""
     section = policy if policy.startswith("{") else "null"
-    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n") as machine:
+    with Machine(suite, f"#cloud-config\nssh_keepalive: {section}\n", packages=packages) as machine:
         folder = machine.root / "etc/ssh/sshd_config.d"
         # At VERBOSE it logs which channels it closes.
         (folder / "zz-sessions.conf").write_text("LogLevel VERBOSE\nMaxStartups 100\n")
@@ -238,14 +273,24 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(machine.popen("python3", "-c", ECHO, stdout=subprocess.DEVNULL))
         stack.callback(server.kill)
+        for interval, port in INNER.items():
+            options = (f"-oClientAliveInterval={interval}", "-oPidFile=none")
+            inner = machine.popen("/usr/sbin/sshd", "-D", "-f", "/dev/null", f"-p{port}", *options)
+            stack.callback(inner.communicate)
+            stack.callback(inner.kill)
         machine.run("bash", "-c", "until : </dev/tcp/127.0.0.1/7; do sleep 0.1; done 2>/dev/null")
+        kinds = {
+            name: kind
+            for name, kind in KINDS.items()
+            if not kind.needs or (machine.root / "usr/bin" / kind.needs).exists()
+        }
         for through in (False, True):
-            wave = {name: kind for name, kind in KINDS.items() if bool(kind.through) == through}
+            wave = {name: kind for name, kind in kinds.items() if bool(kind.through) == through}
             sessions.update({name: stack.enter_context(Session(machine, kind)) for name, kind in wave.items()})
             for name in wave:
                 sessions[name].wait()
         time.sleep(0.5)  # until prompts are there
-        journal = _journal(machine)
+        journal = journal_of(machine)
         for session in sessions.values():
             session.begin(journal)
         until = time.monotonic() + seconds
@@ -253,9 +298,9 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
             for session in sessions.values():
                 session.look()
             time.sleep(0.05)
-        journal = _journal(machine)
-        return {name: sessions[name].outcome(journal) for name in KINDS}
+        journal = journal_of(machine)
+        return {name: sessions[name].outcome(journal) for name in kinds}
 
 
-def _journal(machine: Machine) -> str:
+def journal_of(machine: Machine) -> str:
     return machine.run("journalctl", "-b", "-o", "short-monotonic", "--no-pager").stdout

@@ -19,6 +19,8 @@ def is_excluded(value: str, patterns: Patterns) -> bool:
 
 
 def _is_like(value: str, pattern: str) -> bool:
+    if "*" not in pattern and "?" not in pattern:
+        return value == pattern
     return bool(re.match(_expression(pattern) + r"\Z", value, re.DOTALL))
 
 

@@ -23,7 +23,8 @@ DEFAULT_CLIENT_ALIVE_COUNT_MAX = 3
 CRITERIA = ("user", "group", "address")
 # The value of an idle_timeout that ends nobody
 NEVER = "none"
-_TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", "idle_timeout")
+_IDLE_TIMES = ("idle_timeout", "idle_command_timeout")
+_TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_max", *_IDLE_TIMES)
 
 # So many fill less than half of the 256 KiB that sshd 10.0 takes (openssh.py, takes-256-kib).
 _MOST_PATTERNS = 250
@@ -45,6 +46,7 @@ class Entry(NamedTuple):
     client_alive_interval: Optional[int] = None
     client_alive_count_max: Optional[int] = None
     idle_timeout: Optional[int] = None
+    idle_command_timeout: Optional[int] = None
 
 
 class Policy(NamedTuple):
@@ -58,6 +60,7 @@ class Policy(NamedTuple):
     client_alive_interval: Optional[int] = None
     client_alive_count_max: Optional[int] = None
     idle_timeout: Optional[int] = None
+    idle_command_timeout: Optional[int] = None
     idle_fallback: str = "none"
     tcp_keep_alive: Optional[bool] = None
     match: Tuple[Entry, ...] = ()
@@ -155,11 +158,15 @@ def _normalized(value: Any, subschema: Dict[str, Any]) -> Any:
         return [_normalized(item, subschema["items"]) for item in value]
     is_time = "integer" in subschema.get("type", ()) and "pattern" in subschema
     if is_time and isinstance(value, str) and value != NEVER and re.search(subschema["pattern"], value):
-        return sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall("([0-9]+)([a-zA-Z]?)", value))
+        return _seconds(value)
     if value is None or isinstance(value, (bool, float, str)):
         return value
     # Beyond all bounds one number is as good as another.
     return max(-1, min(value, sys.maxsize)) if isinstance(value, int) else _UNFIT
+
+
+def _seconds(time: Union[int, str]) -> int:
+    return sum(int(number) * _UNITS[unit.lower()] for number, unit in re.findall("([0-9]+)([a-zA-Z]?)", str(time)))
 
 
 def _build_policy(values: Dict[str, Any]) -> Policy:
@@ -276,7 +283,7 @@ def _squeeze(key: str) -> str:
 
 def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
     """Return what a schema that cloud-init can read, too, cannot say; at `wrong` places it has spoken."""
-    problems = _time_problems((KEY,), present)
+    problems = _time_problems((KEY,), present, wrong)
     if present.get("idle_fallback") == "tmout" and "idle_timeout" not in present:
         message = "'tmout': has no effect without idle_timeout: add it, or remove this"
         problems.append(Problem((KEY, "idle_fallback"), message))
@@ -298,24 +305,32 @@ def _combination_problems(present: Dict[str, Any], wrong: Set[Path]) -> List[Pro
     return problems
 
 
-def _time_problems(path: Path, present: Dict[str, Any]) -> List[Problem]:
+def _time_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
+    found: Dict[str, str] = {}
     pair = [key for key in ("client_alive_interval", "client_alive_count_max") if key in present]
     if "unresponsive_timeout" in present and pair:
-        key = "unresponsive_timeout"
         message = (
             "not together with {}, which it chooses itself: remove one side, or set it to null where an image sets it"
         )
-        message = message.format(" and ".join(pair))
+        found["unresponsive_timeout"] = message.format(" and ".join(pair))
     elif pair == ["client_alive_count_max"]:
-        key = "client_alive_count_max"
-        message = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
-    else:
-        return []
-    return [Problem((*path, key), f"{_abbreviated(present[key])}: {message}")]
+        found[pair[0]] = "has no effect without client_alive_interval: add it, or use unresponsive_timeout instead"
+    if "idle_command_timeout" in present and not wrong & {(*path, key) for key in _IDLE_TIMES}:
+        least, given = present.get("idle_timeout"), present["idle_command_timeout"]
+        message = ""
+        if least is None:
+            message = "requires idle_timeout beside it: add that"
+        elif least == NEVER:
+            message = "has no effect where idle_timeout is none: remove it"
+        elif _seconds(given) < _seconds(least):
+            message = f"is shorter than idle_timeout, {_abbreviated(least)}: raise it"
+        if message:
+            found["idle_command_timeout"] = message + ", or set it to null where an image sets it"
+    return [Problem((*path, key), f"{_abbreviated(present[key])}: {message}") for key, message in found.items()]
 
 
 def _match_entry_problems(path: Path, present: Dict[str, Any], wrong: Set[Path]) -> List[Problem]:
-    problems = _time_problems(path, present)
+    problems = _time_problems(path, present, wrong)
     criteria = [key for key in CRITERIA if key in present]
     if len(criteria) != 1:
         given = " and ".join(criteria) or "none"

@@ -29,6 +29,8 @@ DEFAULTS = {
         # As upstream's 8.2 and 8.3: without a Match in the main file those in included files are not looked at.
         "skips_match_in_includes": False,
         "has_host_keys": True,
+        # What it traces is cut off there: log.c, 1,024 bytes with what is said around it
+        "longest_message": 100000,
         # Why -t refuses what -T takes
         "refuses_to_start": "",
     },

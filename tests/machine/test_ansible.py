@@ -84,7 +84,7 @@ def test_the_machine_that_does_not_keep_its_policy_is_named(fleet: dict[str, Mac
             "kept": ("ok", "enforced"),
             "shadowed": (
                 "fatal",
-                "not enforced: ClientAliveInterval is 7 where 18 is expected, "
+                "not enforced: ClientAliveInterval is 7 where 3 is expected, "
                 "/etc/ssh/sshd_config.d/00-a.conf:1 overrides it; remedy: remove that line and restart sshd",
             ),
             "unconfigured": ("ok", "not configured"),

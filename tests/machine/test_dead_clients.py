@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
+from baking import bake
 from clients import Measured, measure
-from machine import RELEASES
+from machine import RELEASES, Machine
+from outputs import FROZEN, GONE, OUTPUTS, TMUX, dropped, dropped_in
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/user-data/lost-networks.yaml"
 ASKED = 20
+# What prints less often than probes are due, on all releases
+RARE = ("nothing", "a line every 20 s", "a line every 12 s", "a line every 7 s")
 
 
 def measure_all(section: str) -> dict[str, Measured]:
@@ -65,3 +71,46 @@ def test_what_the_articles_promise(section: str, promised: int, kept: dict[str, 
         wanted = kept.get(RELEASES[suite].openssh, kept[""])
         assert wanted - 1 <= result.dropped_after <= wanted + 1
         assert result.idle_one_answers
+
+
+@pytest.mark.parametrize(
+    "suites", [pytest.param(["trixie"], id="one-release"), pytest.param([*RELEASES], id="all", marks=pytest.mark.slow)]
+)
+def test_what_prints_less_often_than_probes_are_due_hides_no_dead_client(suites: list[str]) -> None:
+    with ThreadPoolExecutor(len(suites)) as pool:
+        every = dict(zip(suites, pool.map(lambda suite: dropped(suite, 2 * ASKED + 5, (ASKED,), RARE), suites)))
+    for suite, found in every.items():
+        print(suite, found)
+        for (_, asked, output), seconds in found.items():
+            assert seconds is not None, output
+            assert asked - 2 <= seconds <= 2 * asked + 1, output
+
+
+@pytest.mark.slow
+def test_what_prints_more_often_does_since_9_2() -> None:
+    """Measure what README.md says; 2 minutes."""
+    outputs = tuple(output for output in OUTPUTS if output != TMUX)
+    with ThreadPoolExecutor(len(RELEASES)) as pool:
+        every = dict(zip(RELEASES, pool.map(lambda suite: dropped(suite, 125, (60,), outputs), RELEASES)))
+    for suite, found in every.items():
+        print(suite, found)
+        hides = suite != "bullseye"
+        for way in (GONE, FROZEN):
+            assert (found[way, 60, "a line a second"] is None) == hides
+            assert all(found[way, 60, output] for output in RARE)
+
+
+@pytest.mark.slow
+def test_tcp_can_be_told_to_give_up_sooner(suite: str) -> None:
+    with Machine(suite, EXAMPLE.read_text()) as machine:
+        bake(machine)
+        machine.boot()
+        machine.wait()
+        found = dropped_in(machine, 160, (180,), ("a line a second",))
+        print(found)
+        seconds = found[GONE, 180, "a line a second"]
+        # RFC 1122 allows no less than 100 s.
+        assert seconds is not None
+        assert 100 <= seconds <= 130
+        # Its kernel acknowledges; before 9.2 sshd ends it after three minutes.
+        assert found[FROZEN, 180, "a line a second"] is None

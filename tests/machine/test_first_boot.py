@@ -109,9 +109,9 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
 @pytest.mark.parametrize(
     ("section", "in_force"),
     [
-        ("{}", {"9.2": ("30", "4", "no"), "": ("60", "4", "no")}),
+        ("{}", {"9.2": ("3", "49", "no"), "": ("5", "59", "no")}),
         ("{unresponsive_timeout: 20s}", {"9.2": ("2", "4", "no"), "": ("5", "3", "no")}),
-        ("{tcp_keep_alive: true}", {"9.2": ("30", "4", "yes"), "": ("60", "4", "yes")}),
+        ("{tcp_keep_alive: true}", {"9.2": ("3", "49", "yes"), "": ("5", "59", "yes")}),
         ("{unresponsive_timeout: null, client_alive_interval: 30}", {"": ("30", "3", "no")}),
         ("false", {"": ("0", "3", "yes")}),
         ("null", {"": ("0", "3", "yes")}),

@@ -11,7 +11,7 @@ from clients import Client
 from machine import Machine
 
 USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n"
-PAIR = {"bookworm": ("18", "4"), "trixie": ("45", "3")}  # interval and count for 3 minutes
+PAIR = {"bookworm": ("3", "29"), "trixie": ("5", "35")}  # interval and count for 3 minutes
 
 # Nothing else keeps what sshd says, and from which moment on it listens.
 LOG = "/var/log/sshd.log"

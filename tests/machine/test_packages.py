@@ -298,11 +298,11 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     machine.run("cloud-init", "schema", "--system")
 
     if openssh:
-        assert keepalive(machine) == ("18", "4")
+        assert keepalive(machine) == ("3", "29")
         said = upgrade(machine, sources, *openssh)
         pattern = r"^ssh_keepalive: .* disconnected 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$"
         assert re.search(pattern, said, re.MULTILINE)
-        assert keepalive(machine) == ("45", "3")
+        assert keepalive(machine) == ("5", "35")
 
     machine.run("dpkg", "--purge", NAME)
     assert (root / SCHEMA).read_bytes() == (base(new) / SCHEMA).read_bytes()
@@ -558,9 +558,9 @@ def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..
     assert run_rpm(root, "-e", "other") == ""
     like("trixie", old)
 
-    (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 45\n')
-    assert "(ClientAliveInterval 18, ClientAliveCountMax 4 on OpenSSH 9.2)" in run_rpm(root, "-U", openssh[1])
-    (root / DROP_IN[1:]).write_text("ClientAliveInterval 45\n")
+    (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 5\n')
+    assert "(ClientAliveInterval 3, ClientAliveCountMax 29 on OpenSSH 9.2)" in run_rpm(root, "-U", openssh[1])
+    (root / DROP_IN[1:]).write_text("ClientAliveInterval 5\n")
     assert "run ssh-keepalive reapply\n" in run_rpm(root, "-U", "--force", openssh[1])
 
     assert run_rpm(root, "-U", moved) == ""

@@ -218,12 +218,12 @@ def test_mmdebstrap_and_qemu_make_a_virtual_machine(tmp_path: Path) -> None:
     assert "Valid schema user-data" in "".join(facts["schema"])
     assert facts["kernel"][0].endswith("-cloud-amd64")
     assert facts["virt"] == ["qemu"]
-    assert facts["sshd"] == ["clientaliveinterval 45", "clientalivecountmax 3"]
+    assert facts["sshd"] == ["clientaliveinterval 5", "clientalivecountmax 35"]
     assert facts["drop-in"] == [
         "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.",
         '# policy: {"unresponsive_timeout": 180}',
-        "ClientAliveInterval 45",
-        "ClientAliveCountMax 3",
+        "ClientAliveInterval 5",
+        "ClientAliveCountMax 35",
     ]
     assert len(facts["listening"]) == 1
     assert float(facts["landed"][0]) < float(facts["listening"][0])

@@ -154,7 +154,7 @@ Match Address 10.0.0.0/8,127.0.0.0/8,::1
 Match LocalAddress 10.0.0.1,127.0.0.1
   ClientAliveInterval 43
 Match Group root
-  ClientAliveInterval 45
+  ClientAliveInterval 5
 Match Host localhost
   ClientAliveInterval 46
 Match RDomain blue

@@ -108,7 +108,7 @@ def test_the_policy_is_in_force_for_the_first_connection(booted: Machine, layout
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
     (said,) = re.findall(r"\[INFO\]: (ssh_keepalive: .*)", log)
     assert said.endswith(f"; {DROP_IN} changed, sshd reads it when it starts")
-    wanted = "18" if layout.suite == "bookworm" else "45"
+    wanted = "3" if layout.suite == "bookworm" else "5"
     with Client(booted) as client:
         assert starts(booted, layout) == (0 if "@" in layout.serves else 1)
         started = booted.run("stat", "-c", "%.9Z", f"/proc/{client.server}").stdout

@@ -18,26 +18,41 @@ TMOUT = "/etc/profile.d/zz-ssh-keepalive.sh"
 
 
 class Kept(NamedTuple):
-    """Hold interval/count that sshd is to report, on OpenSSH 9.2 if others, and how long sessions may be idle."""
+    """Hold interval/count that sshd is to report, on OpenSSH 9.2 if others, and how long sessions may be idle.
+
+    For commands and subsystems that may be another time.
+    """
 
     pair: str
     on_9_2: str = ""
     idle: int | None = None
+    commands: int | None = None
+
+    @property
+    def channels(self) -> str:
+        """Return what sshd says of ChannelTimeout."""
+        if self.idle is None:
+            return "none"
+        if self.commands:
+            types = "session:command={0} session:subsystem:*={0} session:*={1} global={0}"
+            return types.format(self.commands, self.idle)
+        return f"session:*={self.idle} global={self.idle}"
 
 
 KEPT = {
-    "articles.yaml": Kept("45/3", "18/4"),
+    "articles.yaml": Kept("5/35", "3/29"),
     "azure.yaml": Kept("180/3"),
-    "bastion.yaml": Kept("18/4", "9/4", idle=900),
+    "bastion.yaml": Kept("5/17", "3/14", idle=900, commands=7200),
     "cis-debian.yaml": Kept("300/3"),
     "cis-rhel.yaml": Kept("300/1"),
-    "idle.yaml": Kept("45/3", "18/4", idle=900),
+    "idle.yaml": Kept("5/35", "3/29", idle=900, commands=7200),
+    "lost-networks.yaml": Kept("5/35", "3/29"),
     "minimal.yaml": Kept("5/3", "2/4", idle=60),
     "openscap.yaml": Kept("300/3"),
-    "sftp.yaml": Kept("60/4", "30/4", idle=0),
+    "sftp.yaml": Kept("5/59", "3/49", idle=900, commands=43200),
     "stig.yaml": Kept("600/1"),
 }
-# OpenSSH 8.4 has no ChannelTimeout; none needs none.
+# OpenSSH 8.4 has no ChannelTimeout.
 REFUSED = {("bullseye", "bastion.yaml")}
 
 
@@ -93,9 +108,8 @@ def test_sshd_keeps_it(booted: Machine, name: str) -> None:
         assert "channeltimeout" not in values
         assert re.findall("TMOUT=(.*)", tmout) == ([str(kept.idle)] if kept.idle else [])
     else:
-        idle = "none" if kept.idle is None else f"session:*={kept.idle} global={kept.idle}"
         # What is none 9.2 does not print.
-        assert values.get("channeltimeout", "none") == idle
+        assert values.get("channeltimeout", "none") == kept.channels
         assert values["unusedconnectiontimeout"] == (str(kept.idle) if kept.idle else "none")
         assert tmout == ""
     assert booted.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
@@ -105,7 +119,7 @@ def test_a_bastion_has_other_times_for_some(booted: Machine) -> None:
     if (booted.suite, "bastion.yaml") in REFUSED:
         return
     booted.run("ssh-keepalive", "apply", "-", input=(FOLDER / "bastion.yaml").read_text())
-    ten_minutes = "30/9" if booted.release.openssh == "9.2" else "60/9"
+    ten_minutes = "3/99" if booted.release.openssh == "9.2" else "5/119"
     assert in_force(booted, "ci-runner", "192.0.2.1") == ten_minutes
     assert in_force(booted, "deploy", "10.1.2.3") == ten_minutes
     assert in_force(booted, "somebody", "fd00::1") == "10/3"
@@ -126,9 +140,9 @@ def test_what_terraform_renders(suite: str, machines: Callable[..., Machine]) ->
     assert machine.run("cat", "/run/parts").stdout == "machine\nrole\n"
     assert machine.run("cloud-init", "status").stdout == "status: done\n"
     values = effective(machine)
-    assert in_force(machine) == "45/3"
+    assert in_force(machine) == "5/35"
     assert values["tcpkeepalive"] in ("no", "false")  # the image's; 10.6 has the other word
     if suite == "bullseye":
         assert re.findall("TMOUT=(.*)", machine.run("cat", TMOUT).stdout) == ["900"]
     else:
-        assert values["channeltimeout"] == "session:*=900 global=900"
+        assert values["channeltimeout"] == KEPT["idle.yaml"].channels

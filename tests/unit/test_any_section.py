@@ -89,6 +89,9 @@ def test_what_python_cannot_write_is_refused_in_plain_lines(value):
         {"unresponsive_timeout": value, "client_alive_interval": value, "client_alive_count_max": value},
         {"idle_timeout": value, "tcp_keep_alive": value, "enabled": value, "idle_fallback": value, "match": value},
         {"match": [value, {"user": value, "group": [value], "address": value, "idle_timeout": value}]},
+        {"idle_timeout": value, "idle_command_timeout": value},
+        {"idle_timeout": "15m", "idle_command_timeout": value},
+        {"idle_timeout": value, "idle_command_timeout": "2h"},
         {"match": [{"address": [value, value], "client_alive_count_max": value, "x": value}]},
     ):
         assert isinstance(outcome(section), list)
@@ -114,6 +117,8 @@ LINE = re.compile(
     "Match (User|Group) [A-Za-z0-9_.*?@+$][A-Za-z0-9_.*?@+$,-]*|Match Address [0-9A-Fa-f:.,/]+"
     "|(    )?(ClientAliveInterval|ClientAliveCountMax|UnusedConnectionTimeout) [0-9]{1,5}"
     r"|(    )?ChannelTimeout session:\*=(?P<time>[0-9]{1,5}) global=(?P=time)|TCPKeepAlive (yes|no)"
+    r"|(    )?ChannelTimeout session:command=(?P<longer>[0-9]{1,6}) session:subsystem:\*=(?P=longer) "
+    r"session:\*=[0-9]{1,5} global=(?P=longer)"
 )
 
 
@@ -139,6 +144,7 @@ def test_no_text_becomes_a_line_of_its_own(section):
 
 
 def test_the_longest_drop_in_is_less_than_half_of_what_sshd_can_pass_on():
-    times = {"client_alive_interval": 3600, "client_alive_count_max": 100, "idle_timeout": 86400}
+    times = {"client_alive_interval": 3600, "client_alive_count_max": 100}
+    times.update(idle_timeout=86400, idle_command_timeout=604800)
     policy = parse({**times, "match": [{"user": "x" * 64, **times}] * 250})
     assert len(sshd_config.render(translate(policy, (10, 5)))) < 128 * 1024

@@ -41,6 +41,11 @@ PAIR = Policy(client_alive_interval=60, client_alive_count_max=3)
         ({"idle_timeout": 60}, Policy(idle_timeout=60)),
         ({"idle_timeout": "1d"}, Policy(idle_timeout=86400)),
         ({"idle_timeout": "none"}, Policy(idle_timeout=0)),
+        (
+            {"idle_timeout": "15m", "idle_command_timeout": "7d"},
+            Policy(idle_timeout=900, idle_command_timeout=604800),
+        ),
+        ({"idle_timeout": "2m", "idle_command_timeout": 120}, Policy(idle_timeout=120, idle_command_timeout=120)),
         ({"idle_timeout": "15m", "idle_fallback": "tmout"}, Policy(idle_timeout=900, idle_fallback="tmout")),
         ({"idle_timeout": "15m", "idle_fallback": "none"}, Policy(idle_timeout=900)),
         ({"client_alive_interval": 60, "match": []}, PAIR),
@@ -74,11 +79,12 @@ TIME = "expected a time from 15s to 1d, for example 3m"
 INTERVAL = "expected a time from 5s to 1h, or 0 for off, for example 60"
 COUNT = "expected a whole number from 1 to 100, for example 3"
 SECTION = "expected true, false or a mapping of keys, for example {unresponsive_timeout: 3m}"
+OR_NULL = ", or set it to null where an image sets it"
 IDLE = "expected a time from 1m to 1d, or none, for example 15m"
 ENTRY = "user: backup, unresponsive_timeout: 1h"
 NO_TIME = (
     "sets no time: add one of unresponsive_timeout, client_alive_interval, client_alive_count_max, idle_timeout, "
-    "or remove the match entry"
+    "idle_command_timeout, or remove the match entry"
 )
 NAMES = (
     "a pattern or a list of them (letters, digits, . _ - @ + $, ? for one character, at most two * for any text), "
@@ -156,7 +162,8 @@ PROBLEMS = [
         {"line\nline": 1},
         [
             "ssh_keepalive.'line\\nline': unknown key, remove it or use one of client_alive_count_max, "
-            "client_alive_interval, enabled, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
+            "client_alive_interval, enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, "
+            "unresponsive_timeout"
         ],
     ),
     ({"idel_timeout": None}, ["ssh_keepalive.idel_timeout: unknown key, did you mean idle_timeout?"]),
@@ -179,7 +186,8 @@ PROBLEMS = [
         {7: 7},
         [
             "ssh_keepalive.7: unknown key, remove it or use one of client_alive_count_max, client_alive_interval, "
-            "enabled, idle_fallback, idle_timeout, match, tcp_keep_alive, unresponsive_timeout"
+            "enabled, idle_command_timeout, idle_fallback, idle_timeout, match, tcp_keep_alive, "
+            "unresponsive_timeout"
         ],
     ),
     ({"idle_timeout": 0}, ["ssh_keepalive.idle_timeout: 0: " + IDLE]),
@@ -191,6 +199,32 @@ PROBLEMS = [
         {"idle_timeout": "15m", "idle_fallback": "logind"},
         ["ssh_keepalive.idle_fallback: 'logind': expected none or tmout, for example tmout"],
     ),
+    (
+        {"idle_command_timeout": "2h"},
+        ["ssh_keepalive.idle_command_timeout: '2h': requires idle_timeout beside it: add that" + OR_NULL],
+    ),
+    (
+        {"idle_timeout": "4h", "idle_command_timeout": "2h"},
+        ["ssh_keepalive.idle_command_timeout: '2h': is shorter than idle_timeout, '4h': raise it" + OR_NULL],
+    ),
+    (
+        {"idle_timeout": "none", "idle_command_timeout": 7200},
+        [
+            "ssh_keepalive.idle_command_timeout: 7200: has no effect where idle_timeout is none: remove it" + OR_NULL,
+        ],
+    ),
+    (
+        {"idle_timeout": "15m", "match": [{"user": "a", "idle_command_timeout": "2h"}]},
+        ["ssh_keepalive.match[0].idle_command_timeout: '2h': requires idle_timeout beside it: add that" + OR_NULL],
+    ),
+    *(
+        (
+            {"idle_timeout": "15m", "idle_command_timeout": value},
+            [f"ssh_keepalive.idle_command_timeout: {value!r}: expected a time from 1m to 7d, for example 2h"],
+        )
+        for value in ("none", 0, 59, "7d1s")
+    ),
+    ({"idle_timeout": "1s", "idle_command_timeout": "1m"}, ["ssh_keepalive.idle_timeout: '1s': " + IDLE]),
     (
         {"idle_fallback": "tmout"},
         ["ssh_keepalive.idle_fallback: 'tmout': has no effect without idle_timeout: add it, or remove this"],
@@ -387,7 +421,8 @@ def test_every_example_of_the_schema_is_accepted():
         parse(example)
     for key, subschema in section["properties"].items():
         for example in subschema["examples"]:
-            needs = {"client_alive_count_max": {"client_alive_interval": 60}, "idle_fallback": {"idle_timeout": 60}}
+            needs = {"client_alive_count_max": {"client_alive_interval": 60}}
+            needs.update({other: {"idle_timeout": 60} for other in ("idle_command_timeout", "idle_fallback")})
             parse({key: example, **needs.get(key, {})})
 
 

@@ -62,11 +62,15 @@ def _surprising_times(path: Path, times: Union[Policy, Entry], policy: Policy) -
         if not _drops_dead_clients(times, policy):
             message = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
             found.append(Problem((*path, "idle_timeout"), message))
-        if times.idle_timeout < _SHORTEST_HARMLESS_IDLE:
-            message = (
-                "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
-            )
-            found.append(Problem((*path, "idle_timeout"), message))
+        key, message = "idle_timeout", ": idle_command_timeout gives commands and sftp a time of their own"
+        if times.idle_command_timeout:
+            key, message = "idle_command_timeout", ""
+        if getattr(times, key) < _SHORTEST_HARMLESS_IDLE:
+            short = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
+            found.append(Problem((*path, key), short + message))
+        elif not times.idle_command_timeout and times.idle_timeout < (policy.idle_command_timeout or 0):
+            message = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
+            found.append(Problem((*path, key), message))
     return found
 
 
@@ -118,22 +122,33 @@ def _idle_rows(settings: Settings) -> Rows:
             "an unfinished line counts as idle, too"
         )
         stays = "stays: TMOUT is for shells that wait at their prompt"
-        others = ("a silent command", "an idle sftp", "a forward", "a ControlMaster")
-        return [("an idle shell", shell.format(after)), *((other, stays) for other in others)]
+        command = stays
+        if policy.idle_command_timeout:
+            command += ", idle_command_timeout has nothing to do"
+        others = ("an idle sftp", "a forward", "a ControlMaster")
+        rows = [("an idle shell", shell.format(after)), ("a silent command", command)]
+        return rows + [(other, stays) for other in others]
+    longest = _duration(policy.idle_command_timeout or policy.idle_timeout)
     forward = "keeps its connection while it is used, idle sessions beside it end; "
     if not has(version, "ends-silent-forwards"):
         forward += "silent, but open, it keeps it for ever (before 9.7)"
     else:
         forward += "after {} of silence in all of it that connection ends, too"
     early = ", within seconds if that was ended as idle (before 10.3)"
+    shell = f"ends after {after} without a byte typed or printed"
+    dies = "what runs in the foreground of a terminal dies, nohup children live on"
+    if policy.idle_command_timeout:
+        command = (
+            f"ends after {longest}: ssh host command, rsync, scp; also ssh -t host with bash, sudo -i or tmux, "
+            "which to sshd are commands like others"
+        )
+        rows = [("an idle shell", f"{shell}; {dies}"), ("a silent command", command)]
+    else:
+        rows = [("an idle shell", f"{shell}, and a silent command, too; {dies}")]
     return [
-        (
-            "an idle shell",
-            f"ends after {after} without a byte typed or printed, and a silent command, too; what runs in the "
-            "foreground of a terminal dies, nohup children live on",
-        ),
-        ("an idle sftp", f"ends after {after} without traffic; its client notices at the next command"),
-        ("a forward", forward.format(after)),
+        *rows,
+        ("an idle sftp", f"ends after {longest} without traffic; its client notices at the next command"),
+        ("a forward", forward.format(longest)),
         (
             "a ControlMaster",
             "or ssh -N without an open forward ends {} after its last session{}".format(
@@ -150,13 +165,16 @@ def _timeline(settings: Settings) -> Rows:
     if dropped_after:
         found += [(pause, f"the first of {_probe_count(count)}, to a client that does not answer")]
         found += [(dropped_after, "that client is dropped, with its sessions")]
-    idle = policy.idle_timeout
+    idle, commands = policy.idle_timeout, policy.idle_command_timeout
+    if commands and not settings.tmout:
+        found += [(commands, "a silent command or an idle sftp ends")]
+    session = "an idle shell" if commands else "an idle session"
     if idle and settings.tmout:
         found += [(idle, "a shell that waits at its prompt ends")]
     elif idle and has(version, "counts-unused-from-last-traffic"):
-        found += [(idle, "an idle session ends, and its connection within seconds, if nothing else is in it")]
+        found += [(idle, f"{session} ends, and its connection within seconds, if nothing else is in it")]
     elif idle:
-        found += [(idle, "an idle session ends, and with it the connection of an ssh that has nothing else")]
+        found += [(idle, f"{session} ends, and with it the connection of an ssh that has nothing else")]
         found += [(2 * idle, "the connection of a ControlMaster ends, if nothing else is in it")]
     return [(_duration(seconds), what) for seconds, what in sorted(found)]
 
@@ -173,7 +191,10 @@ def _for_match_entry(entry: Entry, settings: Settings) -> str:
     if entry.idle_timeout == 0:
         said.append("an idle session stays")
     elif entry.idle_timeout is not None:
-        said.append(f"an idle session ends after {_duration(entry.idle_timeout)}")
+        session = "shell" if entry.idle_command_timeout else "session"
+        said.append(f"an idle {session} ends after {_duration(entry.idle_timeout)}")
+        if entry.idle_command_timeout:
+            said.append(f"a silent command or sftp after {_duration(entry.idle_command_timeout)}")
     return "{} {}: {}".format(entry.criterion, ", ".join(entry.patterns), "; ".join(said))
 
 
@@ -181,11 +202,16 @@ def _not_covered(settings: Settings) -> List[str]:
     policy, version = settings.policy, settings.version
     found = ["sessions that are open before: they keep what sshd was set to when they began"]
     everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
-    if has(version, "probes-in-silence-only") and any(_probes(times, version)[0] for times in everybody):
+    directives = [dict(client_alive(times, version)[0]) for times in everybody]
+    longest = max(int(one.get("ClientAliveInterval", 0)) for one in directives)
+    if has(version, "probes-in-silence-only") and longest:
         found.append(
-            "a dead client behind a command that prints more often than probes are due: it stays until TCP gives up, "
-            "minutes later (9.2 and later)"
+            f"a dead client behind a command that prints more often than every {_duration(longest)}: since OpenSSH 9.2 "
+            "sshd does not probe it then; where its network is gone TCP gives up after 16 minutes, where it is frozen "
+            "it stays for ever"
         )
+    if any(times.idle_timeout for times in everybody) and has(version, "ends-silent-forwards"):
+        found.append("a jump (ssh -J) to an sshd that probes its clients: the probes count as use of the forward")
     if any(times.idle_timeout for times in everybody) and not settings.tmout:
         found.append("programs that repaint (top, watch, a clock in a status line): they count as used")
     if settings.tmout:

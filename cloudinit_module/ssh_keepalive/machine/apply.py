@@ -10,7 +10,6 @@ from ..openssh import Settings
 from ..policy import KEY, Policy, PolicyError
 from . import audit, files, processes, record, servers, service
 from .audit import Audit
-from .connections import MOST_ENTRIES
 from .files import ChangedError, File, Transaction
 from .host import Host, SlowError
 from .judgement import Judge
@@ -213,8 +212,9 @@ class _Run:
             candidate = self._transaction.write_aside(self._drop_in, "main", text)
             above = 1
         try:
-            found = audit.audit(self._server, settings, self._questions, self._host, candidate, MOST_ENTRIES)
-            self._judge.check_candidate(found, in_main, above)
+            found = audit.audit_candidate(self._server, settings, self._questions, self._host, candidate)
+            if found:
+                self._judge.check_candidate(found, in_main, above)
         except (NotReadError, SlowError):
             raise
         except SshdError as error:
@@ -271,7 +271,7 @@ class _Run:
         self._audits, self._failures, self._notes = [], [], []
         if not self._settings and not any(server.listener for server in self._servers):
             return
-        found = audit.audit(self._server, self._settings, self._questions, self._host, most=MOST_ENTRIES)
+        found = audit.audit(self._server, self._settings, self._questions, self._host)
         if self._settings:
             self._notes = self._judge.check(found, self._settings, in_main)
         self._audits.append(found)
@@ -284,7 +284,7 @@ class _Run:
                 continue
             try:
                 settings = self._settings and audit.settings_for(server, self._settings, self._questions)
-                other = audit.audit(server, settings, self._questions, self._host, most=MOST_ENTRIES)
+                other = audit.audit(server, settings, self._questions, self._host)
             except SshdError as error:
                 self._failures.append(error)
                 continue

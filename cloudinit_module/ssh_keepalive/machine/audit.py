@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""An audit of a server: what it does with nobody in particular, with root, and with one of each match entry."""
+"""An audit of a server: what it does with nobody in particular, with root, and with some whom match entries fit."""
 
 import fnmatch
 import glob
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import openssh, sshd_config
 from ..openssh import NOBODY, Connection, Settings
@@ -16,13 +16,16 @@ from .questions import Questions, Reply
 from .servers import Server
 from .verification import Deviation
 
+# In seconds: what is left when no more is asked is for the restart.
+_WORTH_A_QUESTION = 5.0
+
 
 class Audit(NamedTuple):
     """Hold what a server was asked, and where it deviates from what is expected of it.
 
     `main` is the file that it reads first, `like` is nobody, who connects to an address of the server's, `reply` is
-    about that one, `inputs` is what was read then, `included` what its Includes fitted, and `fitted` tells of each
-    Match line whether it fits anybody who was asked about. `notes` name the match entries of which nobody is known.
+    about that one, `inputs` is what was read then, `included` what its Includes fitted, and `matches` are all Match
+    lines. `notes` tell of whom nobody was asked about.
     """
 
     server: Server
@@ -32,7 +35,7 @@ class Audit(NamedTuple):
     reply: Reply
     inputs: record.Inputs
     included: Tuple[str, ...]
-    fitted: Dict[str, bool]
+    matches: Tuple[str, ...]
     deviations: Tuple[Deviation, ...] = ()
     for_root: Tuple[Deviation, ...] = ()
     notes: Tuple[str, ...] = ()
@@ -51,6 +54,20 @@ class Audit(NamedTuple):
     def is_unchanged(self) -> bool:
         """Return whether what the server reads is as it was when it was asked, whatever has come and gone beside it."""
         return self.inputs.files == _inputs(self.reply).files and self.included == _included(self.reply)
+
+    @property
+    def reads_matches(self) -> bool:
+        """Return whether the Match line of each match entry was read, as far as Match lines were asked about."""
+        return not self.reply.about or not trace.missing(self._own_matches, self.matches)
+
+    @property
+    def others_matches(self) -> List[str]:
+        """Return the Match lines of others."""
+        return trace.others(self._own_matches, self.matches)
+
+    @property
+    def _own_matches(self) -> Set[str]:
+        return {sshd_config.criterion(entry) for entry, _ in self.settings.blocks} if self.settings else set()
 
     def reads(self, file: str) -> bool:
         """Return whether a line of a file sets something."""
@@ -87,17 +104,13 @@ def audit(
     settings: Optional[Settings],
     questions: Questions,
     host: Host,
-    candidate: Optional[str] = None,
-    most: Optional[int] = None,
 ) -> Audit:
-    """Ask a server about everybody, with its own main file or a candidate for it; without settings about nobody alone.
+    """Ask a server about everybody; without settings about nobody in particular alone.
 
-    At most `most` match entries are asked about.
-
-    Root is not asked about with a candidate. Raise SshdError if it refuses its configuration or does not answer.
+    Raise SshdError if it refuses its configuration or does not answer.
     """
     like = NOBODY
-    reply = questions.ask(server, like, candidate)
+    reply = questions.ask(server, like)
     values = verification.reported(reply.values)
     if server.unit and server.unit.addresses:
         # The socket's are meant, whatever sshd's files say.
@@ -105,40 +118,67 @@ def audit(
             f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in server.unit.addresses
         ]
         values["listenaddress"] = shown
-    if settings and not candidate:
+    if settings:
         like = connections.nobody(values)
         if like != NOBODY:
             reply = questions.ask(server, like)
-    main = next(iter(trace.files(reply.trace)), candidate or server.main)
-    fitted = trace.matches(reply.trace)
-    found = Audit(server, settings, main, like, reply, _inputs(reply), _included(reply), fitted)
+    found = _audit_of(reply, like, server, settings, server.main)
     if settings is None:
         return found
     deviations = list(deviating(found, like, reply, host))
-    for one in connections.elsewhere(values, like, fitted):
-        deviations += deviating(found, one, questions.ask(server, one, candidate), host)
+    for one in connections.elsewhere(values, like, found.matches):
+        deviations += deviating(found, one, questions.ask(server, one), host)
     unasked = ("no Match is verified, since a name service here does not answer",)
     if not reply.about:
         return found._replace(deviations=tuple(deviations), notes=unasked)
     for_root: Tuple[Deviation, ...] = ()
-    chosen = connections.of_entries(settings, like, host, most)
-    root = None if candidate else connections.root(like, settings, host)
-    for one in filter(None, (root, *chosen.connections)):
-        about = questions.ask(server, one, candidate)
+    chosen = connections.chosen(settings, like, host, bool(found.others_matches))
+    notes = list(chosen.notes)
+    people = list(filter(None, (chosen.root, *chosen.connections)))
+    for position, one in enumerate(people):
+        if host.seconds_left < _WORTH_A_QUESTION:
+            notes.append(f"for {_named(people[position:])} the policy is not verified, no time was left")
+            break
+        about = questions.ask(server, one, is_traced=False)
         if not about.about:
             return found._replace(deviations=tuple(deviations), notes=unasked, reply=reply._replace(about=False))
-        for match, fits in trace.matches(about.trace).items():
-            fitted[match] = fitted.get(match, False) or fits
-        if one is root:
-            for_root = deviating(found, one, about, host)
+        if verification.is_as_expected(settings, one, about):
+            continue
+        # Which line sets it the trace tells.
+        deviating_here = deviating(found, one, questions.ask(server, one), host)
+        if one is chosen.root:
+            for_root = deviating_here
         else:
-            deviations += deviating(found, one, about, host)
+            deviations += deviating_here
     known = {one.key: one for one in reversed(deviations)}
     return found._replace(
         deviations=tuple(one for one in deviations if known[one.key] is one),
         for_root=tuple(one for one in for_root if one.key not in known),
-        notes=chosen.notes,
+        notes=tuple(notes),
     )
+
+
+def audit_candidate(
+    server: Server, settings: Settings, questions: Questions, host: Host, candidate: str
+) -> Optional[Audit]:
+    """Ask a server about nobody in particular, with a candidate for its main file; return None if all is as expected.
+
+    That all Match lines are read shows where it is in place.
+    """
+    reply = questions.ask(server, NOBODY, candidate, is_traced=False)
+    if not verification.mismatches(
+        openssh.expected(settings, NOBODY) if reply.about else settings.directives, reply.values
+    ):
+        return None
+    reply = questions.ask(server, NOBODY, candidate)
+    found = _audit_of(reply, NOBODY, server, settings, candidate)
+    return found._replace(deviations=deviating(found, NOBODY, reply, host))
+
+
+def _audit_of(reply: Reply, like: Connection, server: Server, settings: Optional[Settings], main: str) -> Audit:
+    main = next(iter(trace.files(reply.trace)), main)
+    matches = tuple(trace.matches(reply.trace))
+    return Audit(server, settings, main, like, reply, _inputs(reply), _included(reply), matches)
 
 
 def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
@@ -212,6 +252,10 @@ def elsewhere(found: Audit, host: Host) -> Optional[Problem]:
     message = f"{found.server.name} sees {', '.join(other)} otherwise, from a root or mounts of its own"
     remedy = f"nsenter -t {listener.pid} -m -r {found.server.program} -T tells what it reads there"
     return Problem(message, remedy)
+
+
+def _named(people: Sequence[Connection]) -> str:
+    return ", ".join(f"user {one.user} from {one.address}" for one in people)
 
 
 def _included(reply: Reply) -> Tuple[str, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""The connections that an sshd is asked about: nobody's, root's, one of each match entry.
+"""The connections that an sshd is asked about: nobody's, root's, those of some match entries.
 
 Most policies have no match entries: a boot imports what those need only with them.
 """
@@ -14,13 +14,17 @@ from .processes import WILDCARDS
 
 # Asked about beside the first
 _MOST_ADDRESSES = 3
-# Entries that are asked about where sshd is about to be, or not to be, restarted
-MOST_ENTRIES = 16
+# Match entries that are asked about: a boot starts at most twelve processes for them all
+_MOST_ENTRIES = 6
 
 
 class Chosen(NamedTuple):
-    """Hold connections that fit match entries, and what is to be said of entries that none was found for."""
+    """Hold connections to ask about, and what is to be said of match entries that are not asked about.
 
+    `root` is None where it is not known in which groups root is, and that matters.
+    """
+
+    root: Optional[Connection]
     connections: Tuple[Connection, ...]
     notes: Tuple[str, ...]
 
@@ -50,36 +54,35 @@ def _listened(values: Mapping[str, Sequence[str]]) -> List[str]:
     return [listened.split()[0] for listened in values.get("listenaddress", ())]
 
 
-def root(connection: Connection, settings: Settings, host: Host) -> Optional[Connection]:
-    """Return root in another's place; None where it is not known in which groups root is, and that matters."""
-    if not any(entry.criterion == "group" for entry, _ in settings.blocks):
-        return connection._replace(user="root")
-    from . import accounts
+def chosen(settings: Settings, like: Connection, host: Host, has_others: bool) -> Chosen:
+    """Return root and some whom match entries fit, in another one's place: a bounded number of them.
 
-    found = accounts.fitting([(("root",), ())], host)
-    return connection._replace(user="root", groups=found[0].groups) if found and found[0] else None
-
-
-def of_entries(settings: Settings, like: Connection, host: Host, most: Optional[int] = None) -> Chosen:
-    """Return a connection like another one for each match entry, or for `most` of them: first those that differ."""
+    One for each set of times, since which entry fits is known; where somebody else has Match lines, too (`has_others`),
+    which may override some of ours, as many as the bound allows.
+    """
     if not settings.blocks:
-        return Chosen((), ())
+        return Chosen(like._replace(user="root"), (), ())
     from ..patterns import example, example_address
     from . import accounts
 
     numbered = list(enumerate(settings.blocks))
-    if most is not None and len(numbered) > most:
-        # One of each set of values, then those that come first
-        first = {directives: number for number, (_, directives) in reversed(numbered)}
-        numbered.sort(key=lambda one: (first[one[1][1]] != one[0], one[0]))
-        numbered = sorted(numbered[:most])
-    patterns = [pattern for _, (entry, _) in numbered if entry.criterion == "group" for pattern in entry.patterns]
-    people = accounts.fitting([((), (pattern,)) for pattern in patterns], host)
-    in_group = dict(zip(patterns, people or ()))
+    first = {directives: number for number, (_, directives) in reversed(numbered)}
+    numbered.sort(key=lambda one: (first[one[1][1]] != one[0], one[0]))
+    asked = sorted(numbered[: _MOST_ENTRIES if has_others else min(len(first), _MOST_ENTRIES)])
+    wanted: List[Tuple[Sequence[str], Sequence[str]]] = []
+    if any(entry.criterion == "group" for entry, _ in settings.blocks):
+        # In which groups root is matters.
+        wanted = [(("root",), ())]
+        groups = [entry.patterns for _, (entry, _) in asked if entry.criterion == "group"]
+        wanted += [((), (pattern,)) for patterns in groups for pattern in patterns]
+    people = accounts.fitting(wanted, host)
+    known = dict(zip(wanted, people or ()))
+    account = known.get((("root",), ()))
+    root = like._replace(user="root", groups=account.groups if account else ()) if account or not wanted else None
     connections: List[Connection] = []
     notes = []
-    for position, (entry, _) in numbered:
-        account = next(filter(None, map(in_group.get, entry.patterns)), None)
+    for position, (entry, _) in asked:
+        account = next(filter(None, (known.get(((), (pattern,))) for pattern in entry.patterns)), None)
         if entry.criterion == "address":
             connections.append(like._replace(address=example_address(entry.patterns) or like.address))
         elif entry.criterion == "user":
@@ -90,4 +93,6 @@ def of_entries(settings: Settings, like: Connection, host: Host, most: Optional[
         else:
             why = "fits nobody who is known here yet" if people is not None else "needs names that nothing here answers"
             notes.append(f"match[{position}] is not verified, Match {sshd_config.criterion(entry)} {why}")
-    return Chosen(tuple(dict.fromkeys(connections)), tuple(notes))
+    if len(asked) < len(numbered):
+        notes.append(f"{len(numbered) - len(asked)} of {len(numbered)} match entries are read, not asked about")
+    return Chosen(root, tuple(dict.fromkeys(connections)), tuple(notes))

@@ -14,6 +14,8 @@ from .problem import Problem, SshdError
 LOG = logging.getLogger(__name__)
 
 _COMMAND_SECONDS = 10.0
+# What is not worth a try, and no word of what was tried
+_LEAST_SECONDS = 0.1
 # What all commands together may take, and what is kept of it for the way back.
 TOTAL_SECONDS = 40.0
 WAY_BACK_SECONDS = 15.0
@@ -83,7 +85,7 @@ class Host:
             raise SshdError(Problem(f"{name} is not on this machine (looked in {self.path})"))
         shown = " ".join((name, *arguments))
         seconds = min(seconds, self.seconds_left)
-        if seconds <= 0:
+        if seconds < _LEAST_SECONDS:
             raise SlowError(Problem(f"no time left for {shown}, the commands before took too long"))
         began = time.monotonic()
         try:

@@ -142,14 +142,13 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
     settings = found.settings
     if settings is None:
         return
-    own = {sshd_config.criterion(entry) for entry, _ in settings.blocks}
     texts = [files.text(file) or "" for file in trace.files(found.reply.trace) if os.path.isfile(file)]
     blocks = (settings.directives, *(directives for _, directives in settings.blocks))
     setting = match_lines.that_set(texts, {keyword for directives in blocks for keyword, _ in directives})
     seen = match_lines.all_of(texts)
     known = {one.key for one in (*found.deviations, *found.for_root)}
     nested: Dict[str, bool] = {}
-    for match in [match for match in found.fitted if match not in own]:
+    for match in found.others_matches:
         name = match_lines.normalized(match)
         if name in seen and name not in setting:
             continue
@@ -159,7 +158,7 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
             reply = questions.ask(found.server, one)
             for other, fits in trace.matches(reply.trace).items():
                 fits_somebody = fits_somebody or (other == match and fits)
-                if other not in found.fitted:
+                if other not in found.matches:
                     nested[other] = nested.get(other, False) or fits
             for deviation in deviating(found, one, reply, host):
                 if deviation.key not in known:

@@ -53,18 +53,14 @@ class Judge:
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)
-        if found.notes and found.reply.about and not in_main:
-            # Nobody could be asked about, but the lines are read.
-            read = trace.matches(found.reply.trace)
-            if any(sshd_config.criterion(entry) not in read for entry, _ in settings.blocks):
-                raise NotReadError(self._not_read(found))
+        self._check_matches(found, in_main)
         return [*(verification.problem(one, found.server).message for one in exceptions), *found.notes]
 
     def problems_of_another(self, found: Audit) -> List[Problem]:
         """Return why another server than the machine's own does not enforce the policy."""
         drop_in = self._drop_in.path
         deviations = (*found.deviations, *(one for one in found.for_root if not one.is_for("root")))
-        if deviations and not found.reads(drop_in):
+        if (deviations and not found.reads(drop_in)) or not found.reads_matches:
             return [not_read(found, drop_in)]
         ours = [one for one in deviations if one.file == drop_in]
         if ours and found.settings:
@@ -72,6 +68,11 @@ class Judge:
             message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
             return [Problem(message, "have both started from the same program")]
         return [verification.problem(one, found.server) for one in deviations]
+
+    def _check_matches(self, found: Audit, in_main: bool) -> None:
+        """Raise NotReadError if a match entry's line was not read: not all of them are asked about."""
+        if not in_main and not found.reads_matches:
+            raise NotReadError(self._not_read(found))
 
     def _raise_for(self, found: Audit, deviations: Sequence[Deviation], in_main: bool, above: int = 0) -> None:
         if not deviations:
@@ -82,8 +83,8 @@ class Judge:
         skipped = any(one.file in ours for one in deviations)
         if not in_main and (unread or skipped) and not any(one.is_by_option for one in deviations):
             problem = self._not_read(found)
-            messages = [f"{one.message}: {problem.message}" for one in deviations]
-            raise NotReadError(*(problem._replace(message=message) for message in messages))
+            messages = ", ".join(one.message for one in deviations)
+            raise NotReadError(problem._replace(message=f"{messages}: {problem.message}"))
         shown = [one._replace(set_by=self._as_it_was(one.set_by, found, above)) for one in deviations]
         raise SshdError(*(verification.problem(one, found.server) for one in shown))
 

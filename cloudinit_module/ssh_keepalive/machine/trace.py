@@ -6,9 +6,12 @@ globals. In each pass the first value wins, and in the second the main file is c
 """
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Collection, Dict, List, NamedTuple, Optional, Tuple
 
 _BYTES_OF_A_FILE = 16
+_CHECKING = "debug3: checking match for '"
+# Of the criteria of a Match line so many characters are traced in any case (1,024 bytes with what is said around them).
+_UNCUT = 900
 _REPROCESS = ": config reprocess config "
 
 
@@ -69,16 +72,30 @@ def matches(trace: str) -> Dict[str, bool]:
     """
     found: Dict[str, bool] = {}
     current = None
-    for line in trace.split("\n"):
-        checked = re.match(r"debug3: checking match for '(.*)' user ", line)
-        checked = checked or re.match(r"debug3: checking match for '(.*)", line)
-        if checked:
-            current = checked.group(1).strip()
+    for line in re.findall(r"^debug3: (?:checking )?match .*", trace, re.MULTILINE):
+        if line.startswith(_CHECKING):
+            current = line[len(_CHECKING) :].rpartition("' user ")[0].strip() or line[len(_CHECKING) :].strip()
             found.setdefault(current, False)
-        elif current is not None and re.match("debug3: match (not )?found", line):
+        elif current is not None:
             found[current] = found[current] or line.startswith("debug3: match found")
             current = None
     return found
+
+
+def missing(lines: Collection[str], found: Collection[str]) -> List[str]:
+    """Return the Match lines that are not among those that were traced, of which the ends may be cut off."""
+    cut = [one for one in found if len(one) > _UNCUT]
+    return [line for line in lines if line not in found and not any(map(line.startswith, cut))]
+
+
+def others(lines: Collection[str], found: Collection[str]) -> List[str]:
+    """Return the Match lines that were traced, of which the ends may be cut off, and are not among some."""
+    long = [line for line in lines if len(line) > _UNCUT]
+    return [
+        one
+        for one in found
+        if one not in lines and not (len(one) > _UNCUT and any(line.startswith(one) for line in long))
+    ]
 
 
 def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:

@@ -82,6 +82,16 @@ def mismatches(directives: Directives, values: str) -> List[Mismatch]:
     return [one for one in found if one.reported is None or _SAME.get(one.reported, one.reported) != one.expected]
 
 
+def is_as_expected(settings: Settings, connection: Connection, reply: Reply) -> bool:
+    """Return whether a reply about a connection bears out what is expected for that."""
+    return not _wrong(settings, connection, reply)
+
+
+def _wrong(settings: Settings, connection: Connection, reply: Reply) -> List[Mismatch]:
+    expected = openssh.expected(settings, connection) if reply.about else settings.directives
+    return mismatches(expected, reply.values)
+
+
 def deviations(
     server: Server, settings: Settings, connection: Connection, reply: Reply, main: str, ours: Tuple[str, ...]
 ) -> List[Deviation]:
@@ -93,8 +103,7 @@ def deviations(
     if (connection.user, connection.address) != (openssh.NOBODY.user, openssh.NOBODY.address):
         about = f" for user {connection.user} from {connection.address}"
     options = server.arguments.settings() if server.arguments else {}
-    expected = openssh.expected(settings, connection) if reply.about else settings.directives
-    wrong = mismatches(expected, reply.values)
+    wrong = _wrong(settings, connection, reply)
     if not wrong:
         return []
     matches = tuple(match for match, fits in trace.matches(reply.trace).items() if fits)

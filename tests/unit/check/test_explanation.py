@@ -8,7 +8,10 @@ PAIR = (
     "unresponsive_timeout means the same everywhere"
 )
 NO_PROBES = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
-SHORT = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
+COMMANDS = Policy(idle_timeout=900, idle_command_timeout=7200)
+ALL_KINDS = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
+COUNTS = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
+SHORT = COUNTS + ": idle_command_timeout gives commands and sftp a time of their own"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +24,11 @@ SHORT = "below 10m: a command that prints nothing for so long, a backup or an An
         (Policy(idle_timeout=900, unresponsive_timeout=180), []),
         (Policy(idle_timeout=600, unresponsive_timeout=180), []),
         (Policy(idle_timeout=599, unresponsive_timeout=180), [("idle_timeout", SHORT)]),
+        (Policy(unresponsive_timeout=180, idle_timeout=60, idle_command_timeout=600), []),
+        (
+            Policy(unresponsive_timeout=180, idle_timeout=60, idle_command_timeout=599),
+            [("idle_command_timeout", COUNTS)],
+        ),
         (Policy(idle_timeout=900), [("idle_timeout", NO_PROBES)]),
         (Policy(idle_timeout=900, client_alive_interval=0, client_alive_count_max=3), [("idle_timeout", NO_PROBES)]),
         (Policy(idle_timeout=60), [("idle_timeout", NO_PROBES), ("idle_timeout", SHORT)]),
@@ -40,10 +48,18 @@ def test_what_surprises(policy, expected):
         (Entry("user", ("a",), idle_timeout=900), Policy(unresponsive_timeout=180), []),
         (Entry("user", ("a",), None, 0, 3, 900), Policy(unresponsive_timeout=180), [NO_PROBES]),
         (Entry("user", ("a",), 180, idle_timeout=599), Policy(), [SHORT]),
+        (Entry("user", ("a",), 180, idle_timeout=900), Policy(idle_timeout=60, idle_command_timeout=7200), [ALL_KINDS]),
+        (Entry("user", ("a",), 180, idle_timeout=7200), Policy(idle_timeout=60, idle_command_timeout=7200), []),
+        (
+            Entry("user", ("a",), 180, idle_timeout=900, idle_command_timeout=900),
+            Policy(idle_timeout=60, idle_command_timeout=7200),
+            [],
+        ),
     ],
 )
 def test_what_surprises_in_match(entry, policy, expected):
     found = surprises(policy._replace(match=(Entry("user", ("b",), 180), entry)))
+    found = [problem for problem in found if "match" in problem.path]
     assert {problem.path[:3] for problem in found} <= {("ssh_keepalive", "match", 1)}
     assert [problem.message for problem in found] == expected
 
@@ -71,6 +87,22 @@ def test_the_versions_in_the_message_are_those_that_double():
         (Policy(idle_timeout=900), (9, 7), "after 15m of silence in all of it that connection ends, too"),
         (Policy(idle_timeout=900), (10, 2), "15m after its last session, within seconds if that was ended as idle"),
         (Policy(idle_timeout=900), (10, 3), "30m  the connection of a ControlMaster ends"),
+        (
+            Policy(idle_timeout=900, idle_command_timeout=7200),
+            (9, 7),
+            "a silent command ends after 2h: ssh host command",
+        ),
+        (COMMANDS, (9, 7), "an idle sftp ends after 2h without traffic"),
+        (
+            Policy(idle_timeout=900, idle_command_timeout=7200),
+            (9, 7),
+            "after 2h of silence in all of it that connection",
+        ),
+        (
+            COMMANDS._replace(idle_fallback="tmout"),
+            (8, 4),
+            "a silent command stays: TMOUT is for shells that wait at their prompt, idle_command_timeout has nothing",
+        ),
         (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is taken off, sshd has its own settings"),
     ],
 )

@@ -14,11 +14,11 @@ OFF = Policy(enabled=False)
 TEXT = """\
 # Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.
 # policy: {"unresponsive_timeout": 180}
-ClientAliveInterval 45
-ClientAliveCountMax 3
+ClientAliveInterval 5
+ClientAliveCountMax 35
 """
-NOBODY = "-T -ddd{} -C user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
-ROOT = "-T -ddd{} -C user=root,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+NOBODY = "-T{} -C user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+ROOT = "-T{} -C user=root,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
 
 
 def test_first_boot_writes_the_drop_in_and_restarts_nothing(machine):
@@ -30,7 +30,7 @@ def test_first_boot_writes_the_drop_in_and_restarts_nothing(machine):
     assert len(machine.calls("systemctl")) == 1
     assert machine.shown(report) == (
         "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life "
-        "(ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "(ClientAliveInterval 5, ClientAliveCountMax 35 on OpenSSH 8.4); "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )
 
@@ -52,14 +52,14 @@ def test_the_same_text_is_verified_again_and_restarts_nothing(machine):
     report = apply(POLICY, machine.host())
     assert machine.file.stat().st_ino == inode
     assert machine.verbs() == []
-    assert machine.calls("sshd") == ["-V", NOBODY.format(""), ROOT.format("")]
+    assert machine.calls("sshd") == ["-V", NOBODY.format(" -ddd"), ROOT.format("")]
     assert str(report).endswith("00-ssh-keepalive.conf unchanged")
 
 
 def test_nobody_and_root_are_asked_about(machine):
     apply(POLICY, machine.host())
     candidate = " -f {}/.00-ssh-keepalive.conf.main".format(machine.file.parent)
-    expected = ["-V", NOBODY.format(candidate), NOBODY.format(""), ROOT.format("")]
+    expected = ["-V", NOBODY.format(candidate), NOBODY.format(" -ddd"), ROOT.format("")]
     assert machine.calls("sshd") == expected
 
 
@@ -152,19 +152,19 @@ def test_another_openssh_gets_the_same_policy_in_other_numbers(machine):
     machine.openssh("9.2p1")
     report = reapply(machine.host())
     assert (report.policy, report.restarted) == (POLICY, True)
-    assert "ClientAliveInterval 18\nClientAliveCountMax 4\n" in machine.file.read_text()
+    assert "ClientAliveInterval 3\nClientAliveCountMax 29\n" in machine.file.read_text()
     assert machine.sshd_has_read() == machine.file.read_text()
 
 
 def test_a_drop_in_that_does_not_say_its_policy_stays(machine):
-    machine.file.write_text("ClientAliveInterval 45\n")
+    machine.file.write_text("ClientAliveInterval 5\n")
     with pytest.raises(SshdError) as caught:
         reapply(machine.host())
     assert machine.shown(caught.value) == (
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: has no policy line that can be read: "
         "cloud-init single --name ssh_keepalive --frequency always, or ssh-keepalive apply FILE"
     )
-    assert machine.file.read_text() == "ClientAliveInterval 45\n"
+    assert machine.file.read_text() == "ClientAliveInterval 5\n"
 
 
 def test_the_first_packages_header_is_no_change(machine):

@@ -18,8 +18,8 @@ BOTH_FILES = POLICY._replace(idle_timeout=900, idle_fallback="tmout")
 TEXT = """\
 # Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.
 # policy: {"unresponsive_timeout": 180}
-ClientAliveInterval 45
-ClientAliveCountMax 3
+ClientAliveInterval 5
+ClientAliveCountMax 35
 """
 
 
@@ -297,7 +297,7 @@ def test_what_somebody_changes_in_the_main_file_after_it_was_replaced_stays_when
     with pytest.raises(SshdError) as caught:
         apply(POLICY, machine.host())
     assert machine.shown(caught.value) == (
-        "ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:3 overrides it: "
+        "ClientAliveCountMax is 9 where 35 is expected, /etc/ssh/sshd_config:3 overrides it: "
         "remove that line and restart sshd"
     )
     assert machine.main.read_text() == "UsePAM yes\nMatch all\nClientAliveCountMax 9\n"
@@ -310,7 +310,7 @@ def test_both_files_come_back_when_sshd_does_not(machine, refused):
         machine.host(),
     )
     machine.start()
-    machine.set("systemctl", dies_of="Interval 45")
+    machine.set("systemctl", dies_of="Interval 5")
     assert refused(POLICY._replace(idle_timeout=60, idle_fallback="tmout")).endswith("sshd is active")
     assert refused(POLICY).endswith("sshd is active")
     assert "TMOUT=900" in (machine.profile / "zz-ssh-keepalive.sh").read_text()

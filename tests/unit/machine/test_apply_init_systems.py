@@ -46,7 +46,7 @@ def test_the_options_of_an_init_script_are_asked_with(machine, refused):
     (machine.root / "etc/default").mkdir()
     (machine.root / "etc/default/ssh").write_text("SSHD_OPTS='-o ClientAliveInterval=0'\n")
     assert refused() == (
-        "ClientAliveInterval is 0 where 45 is expected, sshd is started with -o ClientAliveInterval=0, which overrides "
+        "ClientAliveInterval is 0 where 5 is expected, sshd is started with -o ClientAliveInterval=0, which overrides "
         "it: remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
     )
 
@@ -56,7 +56,7 @@ def test_an_sshd_that_openrc_believes_in_is_missed_and_brought_back(machine, ref
     monkeypatch.setattr(init_scripts, "_PID_FILE_SECONDS", 0)
     machine.off_systemd("rc-service")
     apply(OLD, machine.host())
-    machine.set("rc-service", believes=True, dies_of="Interval 45")
+    machine.set("rc-service", believes=True, dies_of="Interval 5")
     machine.start_by_hand()
     (machine.run / "started").touch()
     assert refused() == (
@@ -72,7 +72,7 @@ def test_an_sshd_that_does_not_come_back_gets_its_old_file(machine, refused, mon
     monkeypatch.setattr(init_scripts, "_PID_FILE_SECONDS", 0)
     machine.off_systemd()
     apply(OLD, machine.host())
-    machine.set("service", dies_of="Interval 45")
+    machine.set("service", dies_of="Interval 5")
     machine.start_by_hand()
     assert refused() == (
         "after its restart sshd is down: exit 0 without a word; the old configuration is restored, sshd is active"

@@ -1,6 +1,8 @@
-"""Match entries are verified for one of each."""
+"""Match entries are verified for one of each set of times."""
 
+import pytest
 from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.status import status
 from ssh_keepalive.policy import Entry, Policy
 
 POLICY = Policy(unresponsive_timeout=180)
@@ -19,7 +21,45 @@ def test_one_of_each_entry_is_asked_about(machine):
     apply(POLICY._replace(match=(ROOT, OFFICE, BACKUP)), machine.host())
     nobody, root = "user=.invalid addr=192.0.2.1", "user=root addr=192.0.2.1"
     entries = [root, "user=.invalid addr=10.0.0.0", "user=backup- addr=192.0.2.1"]
-    assert asked(machine) == [nobody, *entries, nobody, root, *entries]
+    # Of the candidate the trace tells that all Match lines are read.
+    assert asked(machine) == [nobody, nobody, root, *entries]
+
+
+@pytest.mark.parametrize("count", [1, 50, 250])
+def test_the_number_of_processes_does_not_grow_with_the_policy(machine, count):
+    times = [60 + number % 4 for number in range(count)]
+    entries = tuple(Entry("user", ("u{}".format(number),), None, seconds, 3) for number, seconds in enumerate(times))
+    report = apply(POLICY._replace(match=entries), machine.host())
+    sets = len(set(times))
+    note = ("{} of {} match entries are read, not asked about".format(count - sets, count),) if count > sets else ()
+    assert report.notes == note
+    assert len(machine.calls("sshd")) == 4 + sets  # its version, a candidate, nobody, root
+    machine.forget_calls()
+    state = status(machine.host(), str(machine.root))
+    assert state.verdict == "enforced"
+    assert state.notes[: len(note)] == note
+    assert len(machine.calls("sshd")) == 3 + sets
+
+
+def test_an_entry_of_250_patterns_is_one_although_sshd_cuts_its_line(machine):
+    machine.set("sshd", longest_message=1000)
+    entry = Entry("user", tuple("customer-{:03}".format(number) for number in range(250)), None, 60, 3)
+    assert apply(POLICY._replace(match=(entry,)), machine.host()).notes == ()
+    machine.forget_calls()
+    assert status(machine.host(), str(machine.root)).verdict == "enforced"
+    assert len(machine.calls("sshd")) == 4
+
+
+def test_what_is_verified_stands_when_time_is_up(machine):
+    host = machine.host()
+    host.extend(5.5 - host.seconds_left)
+    machine.set("sshd", hangs={"user=.invalid,host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22": 0.3})
+    report = apply(POLICY._replace(match=(OFFICE, BACKUP)), host)
+    assert report.notes == (
+        "for user root from 192.0.2.1, user .invalid from 10.0.0.0, user backup- from 192.0.2.1 the policy is not "
+        "verified, no time was left",
+    )
+    assert machine.file.exists()
 
 
 def test_an_entry_that_another_file_overrides_is_named(machine, refused):
@@ -43,7 +83,7 @@ def test_an_entry_that_fits_nobody_yet_is_told(machine):
     report = apply(POLICY._replace(match=(OFFICE, nobody)), machine.host())
     assert machine.shown(report) == (
         "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life, other times "
-        "for those whom match names (ClientAliveInterval 45, ClientAliveCountMax 3 on OpenSSH 8.4); "
+        "for those whom match names (ClientAliveInterval 5, ClientAliveCountMax 35 on OpenSSH 8.4); "
         "match[1] is not verified, Match Group no-such-group fits nobody who is known here yet; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )

@@ -13,7 +13,7 @@ def test_the_same_text_that_no_longer_wins_is_an_error(machine, refused):
     apply(POLICY, machine.host())
     (machine.file.parent / "00-a.conf").write_text("ClientAliveInterval 7\n")
     assert refused() == (
-        "ClientAliveInterval is 7 where 45 is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it: " + REMEDY
+        "ClientAliveInterval is 7 where 5 is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it: " + REMEDY
     )
 
 
@@ -27,20 +27,22 @@ def test_every_value_that_does_not_win_is_named(machine, refused, is_there):
         machine.main.write_text("Match all\nClientAliveCountMax 1\nClientAliveInterval 7\n")
     first = 1 if is_there else 2
     assert refused() == (
-        "ClientAliveInterval is 7 where 45 is expected, /etc/ssh/sshd_config:{} overrides it: {remedy}; "
-        "ClientAliveCountMax is 1 where 3 is expected, /etc/ssh/sshd_config:{} overrides it: {remedy}"
+        "ClientAliveInterval is 7 where 5 is expected, /etc/ssh/sshd_config:{} overrides it: {remedy}; "
+        "ClientAliveCountMax is 1 where 35 is expected, /etc/ssh/sshd_config:{} overrides it: {remedy}"
     ).format(first + 1, first, remedy=REMEDY)
 
 
 def test_a_match_that_fits_everybody_is_named(machine, refused):
     with machine.main.open("a") as stream:
         stream.write("Match all\nClientAliveCountMax 9\n")
-    assert refused() == ("ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY)
+    assert refused() == (
+        "ClientAliveCountMax is 9 where 35 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY
+    )
 
 
 def test_the_lines_of_others_are_counted_as_they_stay(machine, refused):
     machine.main.write_text("UsePAM yes\nMatch all\nClientAliveCountMax 9\n")
-    expected = "ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:{} overrides it: " + REMEDY
+    expected = "ClientAliveCountMax is 9 where 35 is expected, /etc/ssh/sshd_config:{} overrides it: " + REMEDY
     assert refused() == expected.format(3)
     machine.main.write_text("UsePAM yes\n")
     apply(POLICY, machine.host())
@@ -63,7 +65,7 @@ def test_somebody_elses_broken_drop_in_is_named_before_anything_is_replaced(mach
 def test_a_broken_drop_in_of_ours_is_replaced(machine):
     machine.file.write_text("Broken yes\n")
     apply(POLICY, machine.host())
-    assert machine.file.read_text().endswith("ClientAliveInterval 45\nClientAliveCountMax 3\n")
+    assert machine.file.read_text().endswith("ClientAliveInterval 5\nClientAliveCountMax 35\n")
 
 
 def test_a_broken_drop_in_of_ours_comes_back_where_something_else_is_wrong_too(machine, refused):
@@ -82,14 +84,16 @@ def test_our_own_old_text_does_not_stand_in_the_way_of_a_new_one(machine):
 def test_what_others_set_stands_in_the_way_of_a_new_text_beside_our_old_one(machine, refused):
     machine.file.write_text("Match all\nClientAliveInterval 8\n")
     machine.main.write_text(machine.main.read_text() + "Match all\nClientAliveCountMax 9\n")
-    assert refused() == ("ClientAliveCountMax is 9 where 3 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY)
+    assert refused() == (
+        "ClientAliveCountMax is 9 where 35 is expected, /etc/ssh/sshd_config:4 overrides it: " + REMEDY
+    )
 
 
 def test_what_root_is_exempted_from_by_name_is_told(machine):
     (machine.file.parent / "50-root.conf").write_text("Match User root\nClientAliveInterval 0\n")
     report = apply(POLICY, machine.host())
     assert machine.shown(report.notes[0]) == (
-        "ClientAliveInterval is 0 where 45 is expected for user root from 192.0.2.1, "
+        "ClientAliveInterval is 0 where 5 is expected for user root from 192.0.2.1, "
         "/etc/ssh/sshd_config.d/50-root.conf:2 overrides it"
     )
     assert len(report.notes) == 1
@@ -99,7 +103,7 @@ def test_what_root_is_exempted_from_by_name_is_told(machine):
 def test_what_root_has_by_a_match_for_many_is_an_error(machine, refused):
     (machine.file.parent / "50-all.conf").write_text("Match User *,!.invalid\nClientAliveInterval 0\n")
     assert refused() == (
-        "ClientAliveInterval is 0 where 45 is expected for user root from 192.0.2.1, "
+        "ClientAliveInterval is 0 where 5 is expected for user root from 192.0.2.1, "
         "/etc/ssh/sshd_config.d/50-all.conf:2 overrides it: "
         "remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
     )
@@ -108,14 +112,14 @@ def test_what_root_has_by_a_match_for_many_is_an_error(machine, refused):
 def test_an_option_of_the_unit_is_handed_on_and_named(machine, refused):
     machine.add_unit("ssh.service", words="-D -o ClientAliveInterval=0 -p 2222")
     assert refused() == (
-        "ClientAliveInterval is 0 where 45 is expected, sshd is started with -o ClientAliveInterval=0, "
+        "ClientAliveInterval is 0 where 5 is expected, sshd is started with -o ClientAliveInterval=0, "
         "which overrides it: " + OPTION_REMEDY
     )
-    assert machine.calls("sshd")[1].startswith("-T -o ClientAliveInterval=0 -p 2222 -ddd -f ")
+    assert machine.calls("sshd")[1].startswith("-T -o ClientAliveInterval=0 -p 2222 -f ")
 
 
 def test_an_option_that_sets_the_same_is_no_obstacle(machine):
-    machine.add_unit("ssh.service", words="-D -o ClientAliveInterval=45")
+    machine.add_unit("ssh.service", words="-D -o ClientAliveInterval=5")
     apply(POLICY, machine.host())
     assert machine.file.exists()
 
@@ -126,7 +130,7 @@ def test_an_option_from_a_file_of_the_units_environment(machine, refused):
     defaults.write_text("SSHD_OPTS='-o ClientAliveCountMax=9'\n")
     machine.set_unit(EnvironmentFiles="/etc/default/ssh (ignore_errors=yes)")
     assert refused() == (
-        "ClientAliveCountMax is 9 where 3 is expected, sshd is started with -o ClientAliveCountMax=9, which "
+        "ClientAliveCountMax is 9 where 35 is expected, sshd is started with -o ClientAliveCountMax=9, which "
         "overrides it: remove that, systemctl cat ssh.service or /etc/default/ssh shows it, then systemctl restart "
         "ssh.service"
     )
@@ -137,14 +141,15 @@ def test_a_main_file_of_the_units_own_is_the_one_that_is_asked_about(machine, re
     other.write_text("UsePAM yes\n")
     machine.add_unit("ssh.service", words="-D -f {}".format(other))
     assert refused() == (
-        "ClientAliveInterval is 0 where 45 is expected: /etc/ssh/other does not read "
+        "ClientAliveInterval is 0 where 5 is expected, ClientAliveCountMax is 3 where 35 is expected: "
+        "/etc/ssh/other does not read "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: "
         "put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line, and restart sshd"
     )
     other.write_text(machine.main.read_text())
     apply(POLICY, machine.host())
     asked = [call for call in machine.calls("sshd") if call.startswith("-T")]
-    assert asked[-1].startswith("-T -ddd -f {} -C user=root".format(other))
+    assert asked[-1].startswith("-T -f {} -C user=root".format(other))
 
 
 def test_what_this_sshd_cannot_do_is_refused(refused):

@@ -43,7 +43,7 @@ def test_what_the_unit_has_said_of_the_time_before_a_restart_is_taken_back(runni
 
 def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
     old = running.file.read_text()
-    running.set("systemctl", dies_of="Interval 45")
+    running.set("systemctl", dies_of="Interval 5")
     assert refused() == (
         "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd is active"
     )
@@ -63,7 +63,7 @@ def test_an_sshd_that_does_not_come_back_with_its_old_file_either_is_told(runnin
 
 def test_an_sshd_that_systemd_would_try_again_later_is_started_with_its_old_file_at_once(running, refused):
     old = running.file.read_text()
-    running.set("systemctl", dies_of="Interval 45", tries_again_after=99)
+    running.set("systemctl", dies_of="Interval 5", tries_again_after=99)
     assert refused() == (
         "after its restart ssh.service is activating: exit-code; the old configuration is restored, sshd is active"
     )
@@ -75,7 +75,7 @@ def test_a_slow_start_is_waited_for_and_asked_for_once(running):
     running.set("systemctl", starting=4)
     assert apply(POLICY, running.host()).restarted
     assert running.verbs() == ["try-restart ssh.service"]
-    assert "Interval 45" in running.sshd_has_read()
+    assert "Interval 5" in running.sshd_has_read()
 
 
 def test_a_start_that_goes_on_is_not_undone(running):
@@ -88,7 +88,7 @@ def test_a_start_that_goes_on_is_not_undone(running):
         "ssh.service is still starting after 0 s with the new configuration: ssh-keepalive status tells when it runs"
     )
     assert caught.value.exit_code == 2
-    assert "Interval 45" in running.file.read_text()
+    assert "Interval 5" in running.file.read_text()
     assert running.verbs() == ["try-restart ssh.service"]
 
 
@@ -96,7 +96,7 @@ def test_a_unit_that_was_started_too_often_is_started_once_more(running):
     running.set("systemctl", has_hit_the_start_limit=True)
     assert apply(POLICY, running.host()).restarted
     assert running.verbs() == ["try-restart ssh.service", "reset-failed ssh.service", "start ssh.service"]
-    assert "Interval 45" in running.sshd_has_read()
+    assert "Interval 5" in running.sshd_has_read()
 
 
 def test_a_restart_that_is_refused_leaves_the_old_file(running, refused):
@@ -115,7 +115,7 @@ def test_an_active_unit_with_the_same_process_was_not_restarted(running):
     assert str(caught.value) == (
         "ssh.service still runs as before after 0 s, its restart waits: systemctl list-jobs tells for what"
     )
-    assert "Interval 45" in running.file.read_text()
+    assert "Interval 5" in running.file.read_text()
 
 
 def test_a_running_sshd_that_would_not_start_again_is_left_to_run(running, refused):
@@ -136,7 +136,7 @@ def test_a_unit_that_is_starting_is_left_to_start(running):
         "00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not restarted: "
         "ssh.service is starting: systemctl restart ssh.service brings all of that into force"
     )
-    assert "Interval 45" in running.file.read_text()
+    assert "Interval 5" in running.file.read_text()
     assert running.verbs() == []
 
 
@@ -144,7 +144,7 @@ def test_a_unit_whose_program_is_reading_its_files_is_waited_for(running):
     running.set_unit(ActiveState="activating", SubState="start", _looks=3)
     report = apply(POLICY, running.host())
     assert (report.changed, report.restarted, running.verbs()) == (True, False, [])
-    assert "Interval 45" in running.sshd_has_read()
+    assert "Interval 5" in running.sshd_has_read()
 
 
 @pytest.mark.parametrize("attended", [False, True])
@@ -158,7 +158,7 @@ def test_what_others_have_changed_since_is_not_brought_into_force(running, atten
         "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d, /etc/ssh/sshd_config.d/50-other.conf may have "
         "changed since it read that: systemctl restart ssh.service brings all of that into force"
     )
-    assert "Interval 45" in running.file.read_text()
+    assert "Interval 5" in running.file.read_text()
     assert running.verbs() == []
 
 
@@ -373,7 +373,7 @@ def test_a_listener_without_a_unit_is_signalled_when_somebody_looks_on(machine, 
             "service's and has not read it: kill -HUP 5000900"
         )
         assert signals == []
-    assert "Interval 45" in machine.file.read_text()
+    assert "Interval 5" in machine.file.read_text()
 
 
 def test_a_listener_that_dies_of_its_signal_is_told(machine, signals, monkeypatch):
@@ -435,7 +435,7 @@ def test_a_way_back_on_which_all_hangs_tries_all_and_says_how_it_ended(running, 
 
 
 def test_a_way_back_that_meets_a_try_of_systemds_own_waits_until_sshd_runs(running, refused):
-    running.set("systemctl", dies_of="Interval 45", starting=3, retries=1)
+    running.set("systemctl", dies_of="Interval 5", starting=3, retries=1)
     assert (
         refused()
         == "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd is active"
@@ -444,7 +444,7 @@ def test_a_way_back_that_meets_a_try_of_systemds_own_waits_until_sshd_runs(runni
 
 
 def test_the_way_back_has_time_of_its_own(running, monkeypatch):
-    running.set("systemctl", dies_of="Interval 45")
+    running.set("systemctl", dies_of="Interval 5")
     left = []
     restart, recover = service.restart, service.recover
 

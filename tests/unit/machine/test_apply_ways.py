@@ -11,8 +11,8 @@ POLICY = Policy(unresponsive_timeout=180)
 TEXT = """\
 # Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.
 # policy: {"unresponsive_timeout": 180}
-ClientAliveInterval 45
-ClientAliveCountMax 3
+ClientAliveInterval 5
+ClientAliveCountMax 35
 """
 BLOCK = "# BEGIN ssh-keepalive\n" + TEXT + "# END ssh-keepalive\n"
 NOT_READ = [
@@ -45,7 +45,7 @@ def test_a_main_file_that_reads_no_drop_ins_gets_a_block_that_does(machine, text
 
     machine.openssh("9.2")
     assert reapply(machine.host()).changed
-    assert "ClientAliveInterval 18\n" in machine.file.read_text()
+    assert "ClientAliveInterval 3\n" in machine.file.read_text()
     assert machine.main.read_bytes().decode() == include_block(machine) + text
     assert reapply(machine.host()).changed is False
     apply(Policy(enabled=False), machine.host())
@@ -102,7 +102,8 @@ def test_the_vendors_main_file_gets_no_block(machine, refused):
     vendor.write_text("UsePAM yes\n")
     machine.set("sshd", main="/usr/etc/ssh/sshd_config")
     assert refused() == (
-        "ClientAliveInterval is 0 where 45 is expected: /usr/etc/ssh/sshd_config does not read "
+        "ClientAliveInterval is 0 where 5 is expected, ClientAliveCountMax is 3 where 35 is expected: "
+        "/usr/etc/ssh/sshd_config does not read "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: "
         "put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line, and restart sshd"
     )
@@ -147,7 +148,7 @@ def test_a_policy_in_the_main_file_stays_there(machine):
     machine.openssh("9.9p1")
     apply(Policy(unresponsive_timeout=240), machine.host())
     assert machine.main.read_text() == include_block(machine) + "UsePAM yes\n"
-    assert "ClientAliveInterval 60\n" in machine.file.read_text()
+    assert "ClientAliveCountMax 47\n" in machine.file.read_text()
 
 
 def test_a_chain_of_includes_that_is_as_deep_as_sshd_reads_is_no_obstacle(machine):

@@ -3,7 +3,7 @@
 import pytest
 from ssh_keepalive.machine import accounts
 from ssh_keepalive.machine.accounts import Account
-from ssh_keepalive.machine.connections import nobody, of_entries, root
+from ssh_keepalive.machine.connections import chosen, nobody
 from ssh_keepalive.machine.match_lines import connections_for as of_line
 from ssh_keepalive.openssh import NOBODY, Connection, translate
 from ssh_keepalive.policy import Entry, Policy
@@ -30,12 +30,16 @@ def people(monkeypatch):
     return asked
 
 
-def entry(criterion, *patterns):
-    return Entry(criterion, patterns, None, 60, 3)
+def entry(criterion, *patterns, seconds=60):
+    return Entry(criterion, patterns, None, seconds, 3)
 
 
 def settings(*entries):
     return translate(Policy(unresponsive_timeout=180, match=entries), (9, 9))
+
+
+def choose(*entries, like=NOBODY, has_others=False):
+    return chosen(settings(*entries), like, None, has_others)
 
 
 @pytest.mark.parametrize(
@@ -53,24 +57,24 @@ def test_nobody_connects_to_an_address_that_sshd_listens_on(values, address, por
 
 
 def test_roots_groups_are_looked_up_only_where_they_matter(people):
-    assert root(NOBODY, settings(entry("user", "anna")), None) == NOBODY._replace(user="root")
-    assert people == []
-    assert root(NOBODY, settings(entry("group", "staff")), None) == NOBODY._replace(user="root", groups=("root",))
+    assert choose(entry("user", "anna")).root == NOBODY._replace(user="root")
+    assert people == [[]]
+    assert choose(entry("group", "staff")).root == NOBODY._replace(user="root", groups=("root",))
+    assert len(people[-1]) == 2
 
 
 def test_root_is_not_asked_about_where_its_groups_matter_and_are_not_known(monkeypatch):
     monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
-    assert root(NOBODY, settings(entry("group", "staff")), None) is None
+    assert choose(entry("group", "staff")).root is None
 
 
-def test_one_of_each_entry(people):
+def test_one_of_each_set_of_times(people):
     like = NOBODY._replace(local_port=2222)
-    found = of_entries(
-        settings(
-            entry("user", "bac*"), entry("address", "10.0.0.0/8", "2001:db8::/32"), entry("group", "wheel", "nix")
-        ),
-        like,
-        None,
+    found = choose(
+        entry("user", "bac*"),
+        entry("address", "10.0.0.0/8", "2001:db8::/32", seconds=61),
+        entry("group", "wheel", "nix", seconds=62),
+        like=like,
     )
     assert found.notes == ()
     assert found.connections == (
@@ -80,22 +84,29 @@ def test_one_of_each_entry(people):
     )
 
 
-def test_of_many_entries_first_those_that_differ(people):
-    blocks = [(entry("user", "u{}".format(number)), (("ClientAliveInterval", "9"),)) for number in range(20)]
-    blocks[17] = (blocks[17][0], (("ClientAliveInterval", "7"),))
-    found = of_entries(settings()._replace(blocks=tuple(blocks)), NOBODY, None, most=3)
-    assert [one.user for one in found.connections] == ["u0", "u1", "u17"]
+def test_of_many_entries_a_bounded_number_is_asked_about(people):
+    entries = [entry("user", "u{}".format(number), seconds=9 - 2 * (number == 17)) for number in range(20)]
+    found = choose(*entries)
+    assert [one.user for one in found.connections] == ["u0", "u17"]
+    assert found.notes == ("18 of 20 match entries are read, not asked about",)
+    # Somebody else's Match may override any of them.
+    found = choose(*entries, has_others=True)
+    assert [one.user for one in found.connections] == ["u0", "u1", "u2", "u3", "u4", "u17"]
+    assert found.notes == ("14 of 20 match entries are read, not asked about",)
+    found = choose(*(entry("user", "u{}".format(number), seconds=5 + number) for number in range(250)))
+    assert [one.user for one in found.connections] == ["u0", "u1", "u2", "u3", "u4", "u5"]
+    assert found.notes == ("244 of 250 match entries are read, not asked about",)
 
 
 def test_an_entry_without_anybody_is_noted(people):
-    assert of_entries(settings(entry("group", "nix")), NOBODY, None).notes == (
+    assert choose(entry("group", "nix")).notes == (
         "match[0] is not verified, Match Group nix fits nobody who is known here yet",
     )
 
 
 def test_an_entry_of_which_nobody_answers_is_noted(monkeypatch):
     monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
-    found = of_entries(settings(entry("user", "anna"), entry("group", "staff")), NOBODY, None)
+    found = choose(entry("user", "anna"), entry("group", "staff", seconds=61))
     assert found.connections == (NOBODY._replace(user="anna"),)
     assert found.notes == ("match[1] is not verified, Match Group staff needs names that nothing here answers",)
 

@@ -56,7 +56,7 @@ def test_every_fact_is_a_line():
         '"unresponsive_timeout": 180}',
         "asked by: user-data, /etc/x.cfg",
         "openssh: 10.0",
-        "expected: ClientAliveInterval 45, ClientAliveCountMax 3",
+        "expected: ClientAliveInterval 5, ClientAliveCountMax 35",
         "expected for User root,b*: ClientAliveInterval 0, ClientAliveCountMax 3",
         "sshd: ssh.service (process 7, port 22) has read the configuration as it is now",
         "older settings: root, process 8 from 192.0.2.7, since 1970-01-01T00:00:00Z",
@@ -107,10 +107,10 @@ def test_exit_codes(verdict, code):
 
 
 def test_a_state_as_json():
-    deviation = Deviation("ClientAliveInterval", "45", "7", " for Match all", "/etc/x:3", ("all",))
+    deviation = Deviation("ClientAliveInterval", "5", "7", " for Match all", "/etc/x:3", ("all",))
     found = as_json(FULL._replace(verdict="not-enforced", problems=(Problem("a", "b"),), deviations=(deviation,)))
     Draft4Validator(SCHEMA).validate(json.loads(json.dumps(found)))
-    alive = {"ClientAliveInterval": "45", "ClientAliveCountMax": "3"}
+    alive = {"ClientAliveInterval": "5", "ClientAliveCountMax": "35"}
     assert found == {
         "verdict": "not-enforced",
         "problems": [{"message": "a", "remedy": "b"}],
@@ -124,11 +124,13 @@ def test_a_state_as_json():
         },
         "openssh": "10.0",
         "expected": alive,
-        "expected_in_match": [{"match": "User root,b*", "expected": {**alive, "ClientAliveInterval": "0"}}],
+        "expected_in_match": [
+            {"match": "User root,b*", "expected": {"ClientAliveInterval": "0", "ClientAliveCountMax": "3"}}
+        ],
         "deviations": [
             {
                 "keyword": "ClientAliveInterval",
-                "expected": "45",
+                "expected": "5",
                 "reported": "7",
                 "connections": " for Match all",
                 "set_by": "/etc/x:3",

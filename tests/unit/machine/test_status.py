@@ -74,12 +74,12 @@ def test_an_enforced_policy(enforced):
         'policy: {"unresponsive_timeout": 180}',
         "asked by: ssh-keepalive apply, or an earlier instance",
         "openssh: 8.4",
-        "expected: ClientAliveInterval 45, ClientAliveCountMax 3",
+        "expected: ClientAliveInterval 5, ClientAliveCountMax 35",
         "sshd: ssh.service (process 5000001, port 22) has read the configuration as it is now",
         NO_CLOUD_INIT,
     ]
-    asked = "-T -ddd -C user={},host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
-    assert enforced.calls("sshd") == ["-V", asked.format(".invalid"), asked.format("root")]
+    asked = "-T{} -C user={},host=.invalid,addr=192.0.2.1,laddr=192.0.2.1,lport=22"
+    assert enforced.calls("sshd") == ["-V", asked.format(" -ddd", ".invalid"), asked.format("", "root")]
     assert len(enforced.calls("systemctl")) == 1
 
 
@@ -292,9 +292,9 @@ def test_each_value_that_does_not_win_is_a_problem(enforced):
     (enforced.file.parent / "00-a.conf").write_text("ClientAliveInterval 7\nClientAliveCountMax 1\n")
     folder = "/etc/ssh/sshd_config.d/"
     assert told(enforced, 1)[:4] == [
-        "not enforced: ClientAliveInterval is 7 where 45 is expected, " + folder + "00-a.conf:1 overrides it",
+        "not enforced: ClientAliveInterval is 7 where 5 is expected, " + folder + "00-a.conf:1 overrides it",
         "remedy: remove that line and restart sshd",
-        "problem: ClientAliveCountMax is 1 where 3 is expected, " + folder + "00-a.conf:2 overrides it",
+        "problem: ClientAliveCountMax is 1 where 35 is expected, " + folder + "00-a.conf:2 overrides it",
         "remedy: remove that line and restart sshd",
     ]
 
@@ -302,7 +302,7 @@ def test_each_value_that_does_not_win_is_a_problem(enforced):
 def test_a_main_file_that_reads_no_drop_ins(enforced):
     enforced.main.write_text("UsePAM yes\n")
     assert told(enforced, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected: /etc/ssh/sshd_config does not read " + DROP_IN,
+        "not enforced: ClientAliveInterval is 0 where 5 is expected: /etc/ssh/sshd_config does not read " + DROP_IN,
         "remedy: ssh-keepalive reapply",
     ]
 
@@ -314,7 +314,7 @@ def test_a_vendors_main_file_that_reads_no_drop_ins_is_not_ours_to_change(enforc
     vendor.write_text("UsePAM yes\n")
     enforced.set("sshd", main="/usr/etc/ssh/sshd_config")
     assert told(enforced, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected: ssh.service (process 5000001, port 22) reads "
+        "not enforced: ClientAliveInterval is 0 where 5 is expected: ssh.service (process 5000001, port 22) reads "
         "/usr/etc/ssh/sshd_config, which does not read " + DROP_IN,
         "remedy: put 'Include " + DROP_IN + "' on its first line, then systemctl restart ssh.service",
     ]
@@ -323,10 +323,10 @@ def test_a_vendors_main_file_that_reads_no_drop_ins_is_not_ours_to_change(enforc
 def test_a_match_of_somebody_elses_for_a_user_a_network_and_unknown_ones(enforced):
     with enforced.main.open("a") as stream:
         stream.write("Match User !bob,al*\nClientAliveInterval 9\nMatch Address 10.0.0.0/8\nClientAliveInterval 8\n")
-        stream.write("Match Group root\nClientAliveInterval 45\nMatch Version old\nClientAliveInterval 6\n")
+        stream.write("Match Group root\nClientAliveInterval 5\nMatch Version old\nClientAliveInterval 6\n")
     lines = told(enforced, 1)
     remedy = "remedy: remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
-    said = "ClientAliveInterval is {} where 45 is expected for Match {}, /etc/ssh/sshd_config:{} overrides it"
+    said = "ClientAliveInterval is {} where 5 is expected for Match {}, /etc/ssh/sshd_config:{} overrides it"
     assert lines[:4] == [
         "not enforced: " + said.format(9, "User !bob,al*", 4),
         remedy,
@@ -362,7 +362,7 @@ def test_a_match_that_sets_nothing_of_ours_is_not_asked_about(enforced):
 def test_what_root_has_by_name_is_a_problem(enforced):
     (enforced.file.parent / "50-root.conf").write_text("Match User root\nClientAliveInterval 0\n")
     assert told(enforced, 1)[0] == (
-        "not enforced: ClientAliveInterval is 0 where 45 is expected for user root from 192.0.2.1, "
+        "not enforced: ClientAliveInterval is 0 where 5 is expected for user root from 192.0.2.1, "
         "/etc/ssh/sshd_config.d/50-root.conf:2 overrides it"
     )
 
@@ -381,9 +381,9 @@ def test_entries_of_match_are_asked_about(machine):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Interval 45", "Interval 99", "ClientAliveInterval is 99 where 45 is expected: {} was changed by hand"),
-        ("ClientAliveInterval 45\n", "", "ClientAliveInterval is 0 where 45 is expected: {} was changed by hand"),
-        ("Interval 45", "Interval 30", "ClientAliveInterval is 30 where 45 is expected: {} was changed by hand"),
+        ("Interval 5", "Interval 99", "ClientAliveInterval is 99 where 5 is expected: {} was changed by hand"),
+        ("ClientAliveInterval 5\n", "", "ClientAliveInterval is 0 where 5 is expected: {} was changed by hand"),
+        ("Interval 5", "Interval 30", "ClientAliveInterval is 30 where 5 is expected: {} was changed by hand"),
     ],
 )
 def test_a_drop_in_that_was_changed_by_hand(enforced, old, new, message):
@@ -400,7 +400,7 @@ def test_a_drop_in_that_was_changed_by_hand_and_means_the_same(enforced):
 def test_a_drop_in_for_another_openssh(enforced):
     enforced.openssh("9.2")
     assert told(enforced, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 45 where 18 is expected: " + DROP_IN + " is written for another OpenSSH",
+        "not enforced: ClientAliveInterval is 5 where 3 is expected: " + DROP_IN + " is written for another OpenSSH",
         "remedy: ssh-keepalive reapply",
     ]
 
@@ -473,7 +473,7 @@ def test_an_sshd_that_does_not_say(enforced, said, code, verdict):
 
 
 def test_a_drop_in_without_a_policy(enforced):
-    enforced.file.write_text("ClientAliveInterval 45\n")
+    enforced.file.write_text("ClientAliveInterval 5\n")
     assert told(enforced, 1)[:2] == [
         "not enforced: " + DROP_IN + " has no policy line that can be read",
         "remedy: ssh-keepalive apply FILE",
@@ -517,9 +517,9 @@ def test_a_policy_in_the_main_file(machine):
     apply(POLICY, machine.host())
     assert told(machine, 0)[0] == "enforced: " + PROMISE
     text = machine.main.read_text()
-    machine.main.write_text(text.replace("Interval 45", "Interval 46"))
+    machine.main.write_text(text.replace("Interval 5", "Interval 46"))
     assert told(machine, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 46 where 45 is expected: /etc/ssh/sshd_config was changed by hand",
+        "not enforced: ClientAliveInterval is 46 where 5 is expected: /etc/ssh/sshd_config was changed by hand",
         "remedy: ssh-keepalive reapply",
     ]
 
@@ -542,7 +542,7 @@ def test_an_option_of_the_sshd_that_runs(enforced):
     enforced.add_unit("ssh.service", words="-D -o ClientAliveInterval=0")
     enforced.start()
     assert told(enforced, 1)[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected, "
+        "not enforced: ClientAliveInterval is 0 where 5 is expected, "
         "sshd is started with -o ClientAliveInterval=0, which overrides it",
         "remedy: remove that, systemctl cat ssh.service shows it, then systemctl restart ssh.service",
     ]

@@ -84,7 +84,7 @@ def test_another_policy_than_the_one_that_was_read(enforced):
     apply(POLICY, enforced.host())
     text, pid = enforced.file.read_text(), enforced.unit()["MainPID"]
     # Written by a run that could not restart it
-    enforced.file.write_text(text.replace("180", "240").replace("Interval 45", "Interval 60"))
+    enforced.file.write_text(text.replace("180", "240").replace("CountMax 35", "CountMax 47"))
     lines = told(enforced, 1)
     assert lines[:2] == [
         "not enforced: ssh.service (process {}, port 22) has not read "
@@ -132,7 +132,7 @@ def test_a_second_server_that_does_not_read_the_drop_in(enforced):
     enforced.start("sshd-mgmt.service", addresses=[("0.0.0.0", 2222)])
     lines = told(enforced, 1)
     assert lines[:2] == [
-        "not enforced: ClientAliveInterval is 0 where 45 is expected: sshd-mgmt.service (process 5000002, port 2222) "
+        "not enforced: ClientAliveInterval is 0 where 5 is expected: sshd-mgmt.service (process 5000002, port 2222) "
         "reads /etc/ssh/sshd_config_mgmt, which does not read /etc/ssh/sshd_config.d/00-ssh-keepalive.conf",
         "remedy: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on its first line, "
         "then systemctl restart sshd-mgmt.service",
