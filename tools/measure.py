@@ -32,6 +32,7 @@ SUMMARIZED = {
     "shell at its prompt": "a shell at its prompt",
     "shell, silent job": "a shell with a silent job",
     "ssh host command, silent": "a silent command",
+    "ssh -tt host bash, at its prompt": "`ssh -tt host bash`, which is a command to sshd",
     "sftp, idle": "an idle sftp",
     "ssh -N": "`ssh -N`",
     "master, session idle": "a ControlMaster whose session has ended so",

@@ -64,9 +64,9 @@ def connection(port: int, through: str, repeated: str = "", greeting: str = "") 
 
 
 def jump(port: int) -> Kind:
-    """Go through the machine's sshd to another one, to a shell at its prompt."""
+    """Go through the machine's sshd to another one, which ends nothing."""
     outer = f"ssh -o BindAddress={{address}} -W 127.0.0.1:{port} 127.0.0.1"
-    return Kind(f'ssh -o ProxyCommand="{outer}" -tt 127.0.0.1', f"{NAMED}\n")
+    return Kind(f"ssh -o ProxyCommand=\"{outer}\" -tt 127.0.0.1 '{SILENT}'")
 
 
 def editor(port: int) -> Kind:

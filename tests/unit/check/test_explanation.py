@@ -103,6 +103,13 @@ def test_the_versions_in_the_message_are_those_that_double():
             (8, 4),
             "a silent command stays: TMOUT is for shells that wait at their prompt, idle_command_timeout has nothing",
         ),
+        (Policy(unresponsive_timeout=180), (9, 2), "a command that prints more often than every 3s: since OpenSSH 9.2"),
+        (Policy(unresponsive_timeout=180), (9, 5), "a command that prints more often than every 5s: since OpenSSH 9.2"),
+        (
+            Policy(idle_timeout=900),
+            (9, 7),
+            "a jump (ssh -J) to an sshd that probes its clients: the probes count as use",
+        ),
         (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is taken off, sshd has its own settings"),
     ],
 )
