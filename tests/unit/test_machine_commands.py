@@ -112,7 +112,9 @@ def test_what_note_cannot_find_out_is_unknown(monkeypatch, capsys):
 
     monkeypatch.setattr("ssh_keepalive.machine.status.note", refuse)
     assert main(["note"]) == 2
-    said = "ssh-keepalive: unknown: [Errno 30] Read-only file system: '/run/x': correct that, and ask again\n"
+    said = (
+        "ssh-keepalive: unknown: [Errno 30] Read-only file system: '/run/x': correct that, then ssh-keepalive status\n"
+    )
     assert capsys.readouterr().err == said
 
 

@@ -235,8 +235,11 @@ def test_the_unit_says_nothing_of_a_machine_without_a_policy(machine):
 def test_the_unit_fails_for_what_is_not_in_effect(enforced):
     asks(enforced, "{unresponsive_timeout: 3m}")
     (enforced.file.parent / "00-a.conf").write_text("ClientAliveInterval 7\n")
-    problem = "ClientAliveInterval is 7 where 45 is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it"
-    assert noted(enforced) == ("not-enforced", 1, [problem + ": remove that line and restart sshd"])
+    problem = "ClientAliveInterval is 7 where 5 is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it"
+    verdict, code, problems = noted(enforced)
+    assert (verdict, code, problems[:1]) == ("not-enforced", 1, [problem + ": remove that line and restart sshd"])
+    # What others have changed since it may have read, or not.
+    assert [one.split(" has read ")[0] for one in problems[1:]] == ["whether ssh.service (process 5000001, port 22)"]
 
 
 def test_the_unit_fails_for_what_was_ignored(enforced):
