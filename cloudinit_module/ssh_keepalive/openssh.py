@@ -184,7 +184,8 @@ def _promises(settings: Settings) -> Iterator[str]:
     if settings.tmout:
         yield f"a shell that waits at its prompt ends after {settings.tmout} s"
     elif policy.idle_timeout:
-        yield f"a session without traffic ends after {policy.idle_timeout} s"
+        session = "shell" if policy.idle_command_timeout else "session"
+        yield f"a {session} without traffic ends after {policy.idle_timeout} s"
         if policy.idle_command_timeout:
             yield f"a command or a subsystem without traffic after {policy.idle_command_timeout} s"
     elif policy.idle_timeout == 0:

@@ -43,6 +43,8 @@ MODULE_LIST = CLOUD_CFG_FOLDER + "/99_zz_ssh_keepalive.cfg"
 # Overrides all of these; ds-identify writes the file at each boot, and the folder is there on a booted machine alone.
 RUNTIME_CFG_FOLDER = "/run/cloud-init"
 RUNTIME_CFG = RUNTIME_CFG_FOLDER + "/cloud.cfg"
+# What cloud-init has of an instance: the data that it was handed, and what it has made of that
+INSTANCE = "/var/lib/cloud/instance"
 # What cloud-init clean runs, from 22.3 on; older ones have no such folder.
 CLEAN_FOLDER = "/etc/cloud/clean.d"
 CLEAN_SCRIPT = CLEAN_FOLDER + "/50-ssh-keepalive"

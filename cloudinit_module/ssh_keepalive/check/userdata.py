@@ -5,6 +5,7 @@ import base64
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ..module_lists import LIST, LISTS, has_module
 from ..policy import KEY, Path, closest
 from . import document
 from .document import DocumentError, Place, Scalar
@@ -50,9 +51,6 @@ _ENCODINGS = ("base64", "quoted-printable", "x-uuencode", "uuencode", "uue", "x-
 # cloudinit/handlers/cloud_config.py
 _MERGE_HEADERS = ("Merge-Type", "X-Merge-Type")
 _DEFAULT_MERGE = "dict(replace)+list()+str()"
-# Of any of these cloud-init runs the module, which images have in the first.
-LISTS = ("cloud_init_modules", "cloud_config_modules", "cloud_final_modules")
-_LIST = LISTS[0]
 
 SOME_MACHINES = "not checked: which machines the launch-index means"
 NOT_RENDERED = f"not checked: {_TEMPLATE}"
@@ -127,14 +125,6 @@ def read(content: bytes) -> UserData:
     return _merged(parts, remarks)
 
 
-def names_module(modules: Any) -> bool:
-    """Return whether a list of modules has ours; anything but a list has none."""
-    # Few name one.
-    from ..image.module_list import module_name
-
-    return isinstance(modules, list) and KEY in map(module_name, modules)
-
-
 def _part(number: int, typed: _Typed) -> Part:
     return Part(number, typed.name, typed.written or typed.content.decode("utf-8", "replace"))
 
@@ -159,9 +149,9 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         merge = _custom_merge(typed, config)
         for name in filter(config.__contains__, LISTS):
             key, use = config[name]
-            has_module = names_module(document.expand(use, (), {}))
-            has_module = has_module or bool(merge and name in lists and lists[name].has_module)
-            lists[name] = _Named(part, key.place, has_module)
+            is_ours_in_it = has_module(document.expand(use, (), {}))
+            is_ours_in_it = is_ours_in_it or bool(merge and name in lists and lists[name].has_module)
+            lists[name] = _Named(part, key.place, is_ours_in_it)
         if merge and KEY in config and (result.part or not is_known):
             message = f"not checked, since {merge} merges it with an earlier part's"
             remarks.append(Remark("note", message, (KEY,), part, config[KEY][0].place))
@@ -182,9 +172,9 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
         section = document.expand(use, (KEY,), scalars)
         scalars[(KEY, "")] = Scalar(key.place, KEY, None)
         result = UserData(section, part, scalars, remarks)
-    if _LIST in lists and not any(named.has_module for named in lists.values()):
+    if LIST in lists and not any(named.has_module for named in lists.values()):
         message = f"replaces the image's list, and cloud-init would not run {KEY}: add - [{KEY}] after ssh"
-        remarks.append(Remark("warning", message, (_LIST,), lists[_LIST].part, lists[_LIST].place))
+        remarks.append(Remark("warning", message, (LIST,), lists[LIST].part, lists[LIST].place))
     if has_config and is_known and not result.part and not any(remark.level == "error" for remark in remarks):
         remarks.append(Remark("note", f"no {KEY} in it"))
     return result

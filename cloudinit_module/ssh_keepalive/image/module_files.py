@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The files of the module and its package, here and in an image."""
 
+import importlib
 import os
 from typing import Iterator, Optional
 
@@ -40,9 +41,20 @@ def missing(root: Root) -> Optional[str]:
     folder = next((folder for folder in folders if root.is_file(f"{folder}/{_FILE}")), None)
     if folder is None:
         return file_of_module(root)
+    if root.real(f"{folder}/{PACKAGE}") == os.path.realpath(os.path.join(SOURCE, PACKAGE)):
+        return _unimportable(folder)
     is_this_version = root.holds(f"{folder}/{_VERSION}", content(_VERSION))
     wanted = names() if is_this_version else (_VERSION,)
     return next((f"{folder}/{name}" for name in wanted if not root.is_file(f"{folder}/{name}")), None)
+
+
+def _unimportable(folder: str) -> Optional[str]:
+    """Return a file that a boot imports and that is not here, where nothing else tells which are to be."""
+    try:
+        importlib.import_module(f"{PACKAGE}.machine.apply")
+    except ImportError as error:
+        return f"{folder}/{(error.name or PACKAGE).replace('.', '/')}.py"
+    return None
 
 
 def file_of_module(root: Root) -> str:

@@ -4,11 +4,10 @@
 import re
 from typing import Any, Iterable, List, NamedTuple, Optional, Tuple
 
+from ..module_lists import LIST, has_module, module_name
 from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, MODULE_LIST, REGISTER_UNIT
 from ..policy import KEY
 from .root import ImageError, Root
-
-LIST = "cloud_init_modules"
 
 _HEADER = f"""\
 # Written by ssh-keepalive: the image's own list with {KEY} in it, since a list in this folder replaces the one
@@ -55,7 +54,7 @@ def find(root: Root) -> ModuleList:
             source, modules = file, config[LIST]
     if not isinstance(modules, list):
         raise ImageError("; ".join([f"{source}: no list of {LIST}", *unread]))
-    is_overridden = source > MODULE_LIST and KEY not in map(module_name, modules)
+    is_overridden = source > MODULE_LIST and not has_module(modules)
     return ModuleList(with_module(modules), source if is_overridden else None, tuple(unread))
 
 
@@ -75,15 +74,6 @@ def _load(content: bytes) -> Any:
     if is_template and re.search("{[{%]", str(config.get(LIST))):
         raise ValueError("it is a template")
     return config
-
-
-def module_name(entry: Any) -> str:
-    """Return the name in an entry of a module list: `users-groups`, `[ssh, always]` or `{name: ssh}`."""
-    if isinstance(entry, dict):
-        entry = entry.get("name")
-    if isinstance(entry, list):
-        entry = entry[0] if entry else None
-    return re.sub("^cc_|[.]py$", "", str(entry).strip().replace("-", "_").lower())
 
 
 def with_module(modules: List[Any]) -> List[Any]:

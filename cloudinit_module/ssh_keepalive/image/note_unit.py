@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """The unit that notes what sshd has read, whenever it was started, and fails if that is not what was asked."""
 
-from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, COMMAND, DROP_IN, MAIN
+from ..paths import CLOUD_CFG, CLOUD_CFG_FOLDER, COMMAND, DROP_IN, INSTANCE, MAIN, RUNTIME_CFG
 
 # Whatever may ask for a policy, or hold one
 _FILES = (
@@ -9,14 +9,16 @@ _FILES = (
     MAIN,
     CLOUD_CFG,
     CLOUD_CFG_FOLDER,
-    "/run/cloud-init/cloud.cfg",
+    RUNTIME_CFG,
     "/proc/cmdline",
     # In a container
     "/proc/1/cmdline",
-    *(f"/var/lib/cloud/instance/{name}.txt" for name in ("user-data", "vendor-data", "vendor-data2")),
+    *(f"{INSTANCE}/{name}.txt" for name in ("user-data", "vendor-data", "vendor-data2")),
+    # What was included, too
+    *(f"{INSTANCE}/{name}.txt" for name in ("cloud-config", "vendor-cloud-config", "vendor2-cloud-config")),
 )
 # A section, the header of a drop-in or block, a line of base64, the start of gzip; not an entry in a list of modules
-_PATTERN = r"ssh_keepalive.? *:|(BEGIN |cc_)ssh.keepalive|^[A-Za-z0-9+/]{40,}=*.?$$|^\x1f"
+_PATTERN = r"ssh_keepalive.? *(:|%%3[Aa])|(BEGIN |cc_)ssh.keepalive|^[A-Za-z0-9+/]{40,}=*.?$$|^\x1f"
 _TEXT = """\
 # Written by ssh-keepalive
 [Unit]

@@ -5,6 +5,7 @@ import hashlib
 import os
 from typing import List, Optional
 
+from ..module_lists import LIST
 from ..paths import (
     CLOUD_CFG,
     CLOUD_CFG_FOLDER,
@@ -25,10 +26,10 @@ _MADE_FROM, _SCHEMA = "Made from", "Schema"
 # where it cannot be written. In the end it is the list that counts, in either place.
 _SCRIPT = """\
 is_made() {{ \\
-        now=$(grep -lsZ -d skip {key} {cfg} {folder}/*.cfg | grep -zvxF {list} | \\
+        now=$(grep -lsZ -d skip {key} {cfg} {folder}/*.cfg {folder}/.*.cfg | sort -z | grep -zvxF {list} | \\
             xargs -0r sha256sum $2 2>/dev/null); \\
         for list in {list} {runtime}; do \\
-            test "$now" = "$(sed -nE "s/^# ($1): //p" $list 2>/dev/null)" && return; \\
+            test "$now" && test "$now" = "$(sed -nE "s/^# ($1): //p" $list 2>/dev/null)" && return; \\
         done; \\
         return 1; \\
     }}; \\
@@ -78,7 +79,7 @@ def render_defaults(schema: str) -> str:
 
 def _script(schema: str) -> str:
     return _SCRIPT.format(
-        key=module_list.LIST,
+        key=LIST,
         cfg=CLOUD_CFG,
         folder=CLOUD_CFG_FOLDER,
         list=MODULE_LIST,

@@ -5,6 +5,7 @@ import os
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from .. import policy
+from ..module_lists import LIST
 from ..paths import (
     BEGIN,
     CLEAN_FOLDER,
@@ -106,7 +107,10 @@ def status(root: Root) -> Status:
     found = prepare(root)
     waiting = [file for file in found.files if _waits(root, file)]
     changed = [file.path for file in found.files if file not in waiting and not root.holds(file.path, file.content)]
-    if not any(_holds_list(root, file, found.modules) for file in (MODULE_LIST, RUNTIME_CFG)):
+    # On a booted machine one that is overridden counts for nothing.
+    is_overridden = found.modules.overridden_by and root.exists(RUNTIME_CFG_FOLDER)
+    lists = (RUNTIME_CFG,) if is_overridden else (MODULE_LIST, RUNTIME_CFG)
+    if not any(_holds_list(root, file, found.modules) for file in lists):
         changed.append(MODULE_LIST)
     return Status(module_files.missing(root), tuple(sorted(changed)), tuple(_notes(found.modules, waiting)))
 
@@ -136,7 +140,7 @@ def prepare(root: Root) -> Registration:
     modules = module_list.find(root)
     if modules.overridden_by and not units and not init_scripts:
         name = os.path.basename(MODULE_LIST)
-        message = f"its {module_list.LIST} would replace ours, rename it to sort before {name}"
+        message = f"its {LIST} would replace ours, rename it to sort before {name}"
         raise ImageError(f"{modules.overridden_by}: {message}")
     return Registration(tuple(found), modules, schema)
 
@@ -174,7 +178,7 @@ def _notes(modules: ModuleList, waiting: Iterable[File]) -> List[str]:
     notes = [*modules.unread, *(f"{file.path} stays as it is, its file system is read-only" for file in waiting)]
     if modules.overridden_by:
         what = f"replaces ours, each boot adds {policy.KEY} to it in {RUNTIME_CFG}"
-        notes.append(f"{modules.overridden_by}: its {module_list.LIST} {what}")
+        notes.append(f"{modules.overridden_by}: its {LIST} {what}")
     return notes
 
 

@@ -133,7 +133,7 @@ class _Run:
             is_unknown = all(isinstance(error, UnansweredError) for error in failures)
             problems = [problem for error in failures for problem in error.problems]
             raise (UnansweredError if is_unknown else SshdError)(*problems)
-        if self._restarts.done and self._host.runs_systemd:
+        if (self._restarts.done or self._host.attended) and self._host.runs_systemd:
             # What the unit has said of the time before: a restart that ignores dependencies does not start it again.
             with contextlib.suppress(SshdError):
                 self._host.run("systemctl", "reset-failed", paths.UNIT)

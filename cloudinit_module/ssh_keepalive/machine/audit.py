@@ -4,7 +4,7 @@
 import fnmatch
 import glob
 import os
-from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import openssh, sshd_config
 from ..openssh import NOBODY, Connection, Settings
@@ -66,8 +66,8 @@ class Audit(NamedTuple):
         return trace.others(self._own_matches, self.matches)
 
     @property
-    def _own_matches(self) -> Set[str]:
-        return {sshd_config.criterion(entry) for entry, _ in self.settings.blocks} if self.settings else set()
+    def _own_matches(self) -> List[str]:
+        return [sshd_config.criterion(entry) for entry, _ in self.settings.blocks] if self.settings else []
 
     def reads(self, file: str) -> bool:
         """Return whether a line of a file sets something."""
@@ -177,7 +177,7 @@ def audit_candidate(
 
 def _audit_of(reply: Reply, like: Connection, server: Server, settings: Optional[Settings], main: str) -> Audit:
     main = next(iter(trace.files(reply.trace)), main)
-    matches = tuple(trace.matches(reply.trace))
+    matches = tuple(match for match, _ in trace.matches(reply.trace))
     return Audit(server, settings, main, like, reply, _inputs(reply), _included(reply), matches)
 
 

@@ -11,14 +11,13 @@ from . import files, match_lines, record, servers, trace, verification
 from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
 from .judgement import not_read, too_big
-from .problem import Problem, SshdError, UnansweredError
+from .problem import REAPPLY, Problem, SshdError, UnansweredError
 from .processes import Listener
 from .questions import Questions
 from .servers import Server
 from .state import ServerState
 from .verification import Deviation
 
-_REAPPLY = "ssh-keepalive reapply"
 _ASK_AGAIN = "correct that, then ssh-keepalive status"
 # For one Match line of somebody else's
 _MOST_CONNECTIONS = 250
@@ -128,7 +127,7 @@ def _explain(found: Audit, text: str, questions: Questions, host: Host, findings
     if own:
         problems[:0] = [_explained_by(flaw, one, found, host) for one in own]
     elif flaw and problems:
-        problems.insert(0, Problem(flaw, _REAPPLY))
+        problems.insert(0, Problem(flaw, REAPPLY))
     elif flaw and flaw not in " ".join(findings.notes):
         findings.notes.append(f"{flaw}, but sshd has the expected values")
     big = too_big(found)
@@ -156,7 +155,7 @@ def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: 
         connections = match_lines.connections_for(match, found.like, host)
         for one in connections[:_MOST_CONNECTIONS]:
             reply = questions.ask(found.server, one)
-            for other, fits in trace.matches(reply.trace).items():
+            for other, fits in trace.matches(reply.trace):
                 fits_somebody = fits_somebody or (other == match and fits)
                 if other not in found.matches:
                     nested[other] = nested.get(other, False) or fits
@@ -208,10 +207,10 @@ def _explained_by(flaw: str, deviation: Deviation, found: Audit, host: Host) -> 
     if deviation.reported is None:
         return verification.problem(deviation, found.server)
     if flaw:
-        return Problem(f"{deviation.message}: {flaw}", _REAPPLY)
+        return Problem(f"{deviation.message}: {flaw}", REAPPLY)
     drop_in = host.at(paths.DROP_IN)
     if found.main == host.at(paths.MAIN):
-        return Problem(f"{deviation.message}: {found.main} does not read {drop_in}", _REAPPLY)
+        return Problem(f"{deviation.message}: {found.main} does not read {drop_in}", REAPPLY)
     # Not ours to change
     problem = not_read(found, drop_in)
     return problem._replace(message=f"{deviation.message}: {problem.message}")

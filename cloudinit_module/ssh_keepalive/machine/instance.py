@@ -4,27 +4,26 @@
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from ..image.module_list import LIST
+from .. import paths
+from ..module_lists import LIST, LISTS, has_module
 from ..policy import KEY
-from . import misreading
-from .misreading import Misreading
+
+if TYPE_CHECKING:
+    from .misreading import Misreading
 
 # What stands later wins, key by key: cloudinit/stages.py, fetch_base_config, and helpers.py, ConfigMerger.
-_IMAGE = ("etc/cloud/cloud.cfg", "etc/cloud/cloud.cfg.d")
-_RUNTIME = "run/cloud-init/cloud.cfg"
 _COMMAND_LINE = "the kernel's command line"
 # What cloud-init was handed, and what it has made of all parts of that
-_INSTANCE = "var/lib/cloud/instance"
 _DATA = (
     ("vendor-data", "vendor-data.txt", "vendor-cloud-config.txt"),
     ("vendor-data2", "vendor-data2.txt", "vendor2-cloud-config.txt"),
     ("user-data", "user-data.txt", "cloud-config.txt"),
 )
-_SEMAPHORE = f"{_INSTANCE}/sem/config_{KEY}"
+_SEMAPHORE = f"{paths.INSTANCE}/sem/config_{KEY}"
 # Of this boot; cloud-init's result.json has the same errors once its final stage is over.
-_STATUS = "run/cloud-init/status.json"
+_STATUS = paths.RUNTIME_CFG_FOLDER + "/status.json"
 
 
 class Failure(NamedTuple):
@@ -44,7 +43,7 @@ class Request(NamedTuple):
     section: Any
     sources: Tuple[str, ...]
     failure: Optional[Failure] = None
-    misreadings: Tuple[Misreading, ...] = ()
+    misreadings: "Tuple[Misreading, ...]" = ()
     unlisted: str = ""
 
 
@@ -75,20 +74,20 @@ def request(root: str = "/") -> Request:
 
 def has_run(root: str = "/") -> bool:
     """Return whether cloud-init has run the module on this instance."""
-    return os.path.exists(os.path.join(root, _SEMAPHORE))
+    return os.path.exists(_at(root, _SEMAPHORE))
 
 
 def began(root: str = "/") -> Optional[float]:
     """Return when cloud-init first had this instance's data, in seconds since the epoch, None without an instance."""
     try:
-        return os.stat(os.path.join(root, _INSTANCE, "sem/consume_data")).st_mtime
+        return os.stat(_at(root, f"{paths.INSTANCE}/sem/consume_data")).st_mtime
     except OSError:
         return None
 
 
 def _failure(root: str) -> Optional[Failure]:
     """Return how the module failed when cloud-init last ran all modules, None if it did not."""
-    file = os.path.join(root, _STATUS)
+    file = _at(root, _STATUS)
     try:
         at = os.stat(file).st_mtime
         with open(file, encoding="utf-8") as stream:
@@ -104,10 +103,11 @@ def _failure(root: str) -> Optional[Failure]:
     return None
 
 
-def _misreading(source: _Source, root: str) -> Optional[Misreading]:
+def _misreading(source: _Source, root: str) -> "Optional[Misreading]":
     """Return what cloud-init was handed and has not taken."""
     handed = _read(source.handed) if source.handed else None
-    if not handed:
+    if not handed or (KEY.encode() not in handed and handed.lstrip().startswith(b"#")):
+        # Most is plain text without a section.
         return None
     refusal = ""
     if source.content is None:
@@ -115,6 +115,8 @@ def _misreading(source: _Source, root: str) -> Optional[Misreading]:
         refusal = _refusal(root) if source.name == "user-data" else ""
         if not refusal:
             return None
+    from . import misreading
+
     return misreading.find(source.name, source.handed, handed, refusal)
 
 
@@ -134,19 +136,19 @@ def _unlisted(root: str) -> str:
     for source in _above_image(root):
         config = _load(source, LIST)
         if config:
-            from ..check import userdata
-
-            lists.update({name: userdata.names_module(config[name]) for name in userdata.LISTS if name in config})
+            lists.update({name: has_module(config[name]) for name in LISTS if name in config})
             by = source if LIST in config else by
     if by is None or any(lists.values()):
         return ""
     handed = _read(by.handed) if by.handed else None
+    from . import misreading
+
     place = f", {misreading.place_of_list(by.handed, handed)}," if handed else ""
     return f"{by.name}{place} names {LIST} without {KEY}"
 
 
 def _image(root: str) -> Iterator[_Source]:
-    main, folder = (os.path.join(root, path) for path in _IMAGE)
+    main, folder = _at(root, paths.CLOUD_CFG), _at(root, paths.CLOUD_CFG_FOLDER)
     yield _Source(main, _read(main))
     if os.path.isdir(folder):
         for name in sorted(os.listdir(folder)):
@@ -156,7 +158,7 @@ def _image(root: str) -> Iterator[_Source]:
 
 
 def _base(root: str) -> Iterator[_Source]:
-    runtime = os.path.join(root, _RUNTIME)
+    runtime = _at(root, paths.RUNTIME_CFG)
     yield _Source(runtime, _read(runtime))
     yield _Source(_COMMAND_LINE, _command_line(root))
 
@@ -164,15 +166,15 @@ def _base(root: str) -> Iterator[_Source]:
 def _above_image(root: str) -> Iterator[_Source]:
     yield from _base(root)
     for name, handed, made in _DATA:
-        folder = os.path.join(root, _INSTANCE)
+        folder = _at(root, paths.INSTANCE)
         yield _Source(name, _read(os.path.join(folder, made)), os.path.join(folder, handed))
 
 
 def _command_line(root: str) -> bytes:
     """Return the configuration in the kernel's command line (cloudinit/util.py, read_cc_from_cmdline)."""
     # systemd says so of a container, where that of process 1 counts.
-    is_container = os.path.exists(os.path.join(root, "run/systemd/container"))
-    file = os.path.join(root, "proc/1/cmdline" if is_container else "proc/cmdline")
+    is_container = os.path.exists(_at(root, "/run/systemd/container"))
+    file = _at(root, "/proc/1/cmdline" if is_container else "/proc/cmdline")
     words = (_read(file) or b"").decode("utf-8", "replace").replace("\0", " ").strip()
     found = re.findall(r"(?:^| )cc:\s*(.*?)(?:end_cc|$)", words, re.DOTALL)
     if not found:
@@ -180,6 +182,10 @@ def _command_line(root: str) -> bytes:
     from urllib.parse import unquote
 
     return "\n".join(unquote(one).replace("\\n", "\n") for one in found).encode()
+
+
+def _at(root: str, path: str) -> str:
+    return os.path.join(root, path[1:])
 
 
 def _read(file: str) -> Optional[bytes]:

@@ -7,12 +7,13 @@ from typing import NamedTuple, Optional
 from .. import policy
 from ..check import diagnostics, document, userdata
 from ..check.userdata import Remark, UserData
-from ..image.module_list import LIST
+from ..module_lists import LIST
 from ..policy import KEY, Policy, PolicyError
 
 # As a key, and not in a comment
 _SECTION = re.compile(rf"^[^#\n]*\b({KEY}[\"']?\s*:)", re.MULTILINE)
 _TEMPLATE = "a template that cloud-init could not render, or without the section once it was rendered"
+_BASE64 = "base64 around all of it, which cloud-init does not take off here"
 _BY_ITSELF = "nothing is wrong in it, grep -i user.data /var/log/cloud-init.log may tell why"
 
 
@@ -33,9 +34,6 @@ def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[
 
     `refusal` tells why it takes none of it at all.
     """
-    if KEY.encode() not in content and content.lstrip().startswith(b"#"):
-        # Plain text, which most is
-        return None
     data = userdata.read(content)
     if data.part is None:
         found = _reason_nothing_was_read(data, content)
@@ -53,7 +51,7 @@ def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[
         except PolicyError:
             asked = None
         is_base64 = any(remark.message == userdata.BASE64 for remark in data.remarks)
-        reason = refusal or (userdata.BASE64 if is_base64 else _BY_ITSELF)
+        reason = refusal or (_BASE64 if is_base64 else _BY_ITSELF)
         found = Remark("error", reason, (), data.part, data.scalars[(KEY, "")].place)
     remedy = f"ssh-keepalive apply {file}"
     if asked is None or diagnostics.has_errors(data.remarks):

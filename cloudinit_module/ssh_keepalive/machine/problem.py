@@ -3,6 +3,7 @@
 
 from typing import NamedTuple, Tuple
 
+REAPPLY = "ssh-keepalive reapply"
 # What has cloud-init hand its merged configuration to the module once more, whatever its list says
 RUN_AGAIN = "cloud-init single --name ssh_keepalive --frequency always"
 

@@ -3,22 +3,26 @@
 
 import contextlib
 import os
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
 
 from .. import openssh, policy, sshd_config, tmout
 from ..openssh import Settings
+from ..paths import MODULE
 from ..policy import Policy, PolicyError
 from . import audit, files, inspection, instance, processes, record, servers, shells, state
 from .host import Host
-from .misreading import Misreading
-from .problem import RUN_AGAIN, Problem, SshdError
+from .problem import REAPPLY, RUN_AGAIN, Problem, SshdError
 from .questions import Questions
 from .servers import Server
 from .sessions import Session, sessions
 from .state import State
 
+if TYPE_CHECKING:
+    from .misreading import Misreading
+
 _APPLY = "ssh-keepalive apply FILE, with a policy that it can enforce"
-_REAPPLY = "ssh-keepalive reapply"
+_INSTALL = "ssh-keepalive install"
+_INSTALL_AGAIN = "install cloud-init-ssh-keepalive again"
 _HEALTHY = (state.ENFORCED, state.NOT_CONFIGURED)
 
 
@@ -32,9 +36,10 @@ def status(host: Host, root: str = "/") -> State:
         return State(state.UNKNOWN, (Problem(f"{error.filename}: {error.strerror}", "ask as root"),))
     if problems and found.verdict in _HEALTHY:
         found = found._replace(verdict=state.NOT_REGISTERED)
-    return found._replace(
-        problems=(*found.problems, *problems), notes=(*found.notes, *notes), unregistered=unregistered
-    )
+    # What is not installed cannot be run.
+    is_missing = any(problem.remedy.startswith(_INSTALL) for problem in problems)
+    ordered = (*problems, *found.problems) if is_missing else (*found.problems, *problems)
+    return found._replace(problems=ordered, notes=(*found.notes, *notes), unregistered=unregistered)
 
 
 def note(host: Host, root: str = "/") -> State:
@@ -51,14 +56,14 @@ def note(host: Host, root: str = "/") -> State:
 
 
 def _note(host: Host) -> Optional[Policy]:
-    """Return the policy that each server has read and enforces, None for none or if that is not known."""
+    """Return the policy that each server has read and enforces, None for none or if that takes a closer look."""
     text = files.text(files.policy_file(host))
-    policy_in_force = sshd_config.read_policy(text) if text else None
-    if policy_in_force is None:
+    enforced = sshd_config.read_policy(text) if text else None
+    if enforced is None:
         return None
     questions = Questions(host, prepares=False)
     known = servers.find(host)
-    settings = audit.translated(policy_in_force, servers.primary(known, host), questions)
+    settings = audit.translated(enforced, servers.primary(known, host), questions)
     found: Dict[str, audit.Audit] = {}
     for server in known:
         if record.key(server) not in found:
@@ -67,9 +72,10 @@ def _note(host: Host) -> Optional[Policy]:
     noted = record.load(host)
     for server in known:
         one = found[record.key(server)]
-        if one.deviations or one.for_root or not one._replace(server=server).reading(noted).is_current:
+        is_told = one.deviations or one.for_root or one.others_matches
+        if is_told or not one._replace(server=server).reading(noted).is_current:
             return None
-    return policy_in_force
+    return enforced
 
 
 def _state(host: Host, root: str) -> State:
@@ -100,7 +106,7 @@ def _state(host: Host, root: str) -> State:
     return found._replace(problems=problems, notes=(*found.notes, *notes))
 
 
-def _is_missed(misreading: Misreading, found: State, is_by_hand: bool) -> bool:
+def _is_missed(misreading: "Misreading", found: State, is_by_hand: bool) -> bool:
     """Return whether a section that cloud-init has ignored would make a difference."""
     if found.request and "user-data" in found.request.sources:
         # It overrides what is ignored of vendor-data.
@@ -121,7 +127,7 @@ def _is_by_hand(found: State, host: Host, root: str) -> bool:
     return os.stat(files.policy_file(host)).st_mtime >= began
 
 
-def _ignored(misreading: Misreading) -> Problem:
+def _ignored(misreading: "Misreading") -> Problem:
     return Problem(
         f"cloud-init has ignored ssh_keepalive in {misreading.source}: {misreading.reason}", misreading.remedy
     )
@@ -161,8 +167,11 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]
     found = registration.status(Root(root))
     of_root = "" if os.path.realpath(root) == "/" else f" --root {root}"
     if found.missing:
-        message = f"the module is not installed, there is no {found.missing}"
-        return (found.missing, *found.changed), [Problem(message, "ssh-keepalive install" + of_root)], list(found.notes)
+        problem = Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)
+        if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
+            # This command is of the same package, and lacks the same.
+            problem = Problem(f"the module is not whole, there is no {found.missing}", _INSTALL_AGAIN)
+        return (found.missing, *found.changed), [problem], list(found.notes)
     remedy = "ssh-keepalive register" + of_root
     problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
     return found.changed, problems, list(found.notes)
@@ -221,7 +230,7 @@ def _inspect(text: str, request: instance.Request, host: Host, root: str) -> Sta
     except PolicyError as error:
         return found._replace(problems=(Problem(str(error), _APPLY),))
     except SshdError as error:
-        return unknown(error)._replace(request=request, policy=written)
+        return found._replace(verdict=state.UNKNOWN, problems=unknown(error).problems)
     findings = inspection.inspect(known, text, settings, questions, host)
     problems = [*findings.problems, *_profile_problems(settings, host)]
     refused = _refused(request, server, questions)
@@ -249,7 +258,7 @@ def _profile_problems(settings: Settings, host: Host) -> List[Problem]:
     if settings.tmout:
         is_as_written = now is not None and sshd_config.is_same(now, tmout.render(settings.tmout))
     if not is_as_written:
-        return [Problem(f"{file} is not as it was written", _REAPPLY)]
+        return [Problem(f"{file} is not as it was written", REAPPLY)]
     wrong = shells.tmout_problem(settings.tmout, host) if settings.tmout else None
     return [wrong] if wrong else []
 

@@ -6,7 +6,8 @@ globals. In each pass the first value wins, and in the second the main file is c
 """
 
 import re
-from typing import Collection, Dict, List, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import Collection, List, NamedTuple, Optional, Tuple
 
 _BYTES_OF_A_FILE = 16
 _CHECKING = "debug3: checking match for '"
@@ -64,20 +65,18 @@ def size(trace: str) -> int:
     return sum(int(length) + 2 * len(name) + _BYTES_OF_A_FILE for name, length in found)
 
 
-def matches(trace: str) -> Dict[str, bool]:
+def matches(trace: str) -> List[Tuple[str, bool]]:
     """Return the criteria of each Match line, and whether they fit the connection that was asked about.
 
-    The answer of one that stands in two places is that it fits if it does in one. sshd cuts a line that is too long
-    (1,024 bytes, log.c): the criteria are then cut, too.
+    sshd cuts a line that is too long (1,024 bytes, log.c): the criteria are then cut, too.
     """
-    found: Dict[str, bool] = {}
+    found: List[Tuple[str, bool]] = []
     current = None
     for line in re.findall(r"^debug3: (?:checking )?match .*", trace, re.MULTILINE):
         if line.startswith(_CHECKING):
             current = line[len(_CHECKING) :].rpartition("' user ")[0].strip() or line[len(_CHECKING) :].strip()
-            found.setdefault(current, False)
         elif current is not None:
-            found[current] = found[current] or line.startswith("debug3: match found")
+            found.append((current, line.startswith("debug3: match found")))
             current = None
     return found
 
@@ -89,13 +88,20 @@ def missing(lines: Collection[str], found: Collection[str]) -> List[str]:
 
 
 def others(lines: Collection[str], found: Collection[str]) -> List[str]:
-    """Return the Match lines that were traced, of which the ends may be cut off, and are not among some."""
-    long = [line for line in lines if len(line) > _UNCUT]
-    return [
-        one
-        for one in found
-        if one not in lines and not (len(one) > _UNCUT and any(line.startswith(one) for line in long))
-    ]
+    """Return the Match lines that were traced, of which the ends may be cut off, beside some.
+
+    One that is traced once more than it is among those is also somebody else's.
+    """
+    left = Counter(lines)
+    rest = []
+    for one in found:
+        cut = (line for line in left if len(one) > _UNCUT and left[line] > 0 and line.startswith(one))
+        own = one if left[one] > 0 else next(cut, None)
+        if own is None:
+            rest.append(one)
+        else:
+            left[own] -= 1
+    return list(dict.fromkeys(rest))
 
 
 def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:

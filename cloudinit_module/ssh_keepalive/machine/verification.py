@@ -106,7 +106,7 @@ def deviations(
     wrong = _wrong(settings, connection, reply)
     if not wrong:
         return []
-    matches = tuple(match for match, fits in trace.matches(reply.trace).items() if fits)
+    matches = tuple(match for match, fits in trace.matches(reply.trace) if fits)
     found = []
     for mismatch in wrong:
         keyword = mismatch.keyword
