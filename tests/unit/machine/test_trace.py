@@ -89,3 +89,11 @@ def test_what_is_no_ascii_is_read_as_it_is_in_the_files():
 
 def test_a_match_that_is_cut_off_is_one():
     assert trace.matches("debug3: checking match for 'User a,b\ndebug3: match not found\n") == {"User a,b": False}
+
+
+def test_lines_of_which_the_trace_has_cut_the_end_off_are_known_again():
+    ours = "User " + ",".join("customer-{:03}".format(number) for number in range(250))
+    cut, short, other = ours[:1000], "User alice", "User " + "x" * 995
+    assert trace.missing([ours, short], [cut, short]) == []
+    assert trace.missing([ours, short], [other, "User alic"]) == [ours, short]
+    assert trace.others([ours, short], [cut, short, other, "User ali"]) == [other, "User ali"]
