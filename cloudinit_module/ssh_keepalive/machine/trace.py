@@ -71,13 +71,12 @@ def matches(trace: str) -> List[Tuple[str, bool]]:
     sshd cuts a line that is too long (1,024 bytes, log.c): the criteria are then cut, too.
     """
     found: List[Tuple[str, bool]] = []
-    current = None
     for line in re.findall(r"^debug3: (?:checking )?match .*", trace, re.MULTILINE):
         if line.startswith(_CHECKING):
             current = line[len(_CHECKING) :].rpartition("' user ")[0].strip() or line[len(_CHECKING) :].strip()
-        elif current is not None:
-            found.append((current, line.startswith("debug3: match found")))
-            current = None
+            found.append((current, False))
+        elif found and line.startswith("debug3: match found"):
+            found[-1] = (found[-1][0], True)
     return found
 
 

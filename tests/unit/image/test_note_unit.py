@@ -18,7 +18,7 @@ def is_run(root, name, content):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     (line,) = [line for line in note_unit.render().splitlines() if line.startswith("ExecCondition=")]
-    shell, option, script = shlex.split(line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$"))
+    shell, option, script = shlex.split(line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$").replace("%%", "%"))
     script = re.sub("(?<= )/", str(root) + "/", script)
     code = subprocess.run([shell, option, script]).returncode
     assert code in (0, 1)
@@ -43,6 +43,11 @@ USER_DATA = "var/lib/cloud/instance/user-data.txt"
         (USER_DATA, base64.b64encode(POLICY)),
         (USER_DATA, base64.b64encode(gzip.compress(POLICY))),
         (USER_DATA, b"MIME-Version: 1.0\n\n--X\r\n\r\n" + base64.b64encode(POLICY) + b"\r\n"),
+        ("proc/cmdline", b"quiet cc:ssh_keepalive%3A%20true\n"),
+        # Of what #include has fetched
+        ("var/lib/cloud/instance/cloud-config.txt", POLICY),
+        ("var/lib/cloud/instance/vendor-cloud-config.txt", POLICY),
+        ("var/lib/cloud/instance/vendor2-cloud-config.txt", POLICY),
         ("var/lib/cloud/instance/vendor-data.txt", POLICY),
         ("var/lib/cloud/instance/vendor-data2.txt", POLICY),
     ],

@@ -117,10 +117,19 @@ def test_a_drop_in_of_another_name_comes_in_another_place(boot):
     assert boot.unit() == (False, True)
 
 
+# cloud-init reads hidden files, too.
+NAMES = ("a.cfg", "B.cfg", "_.cfg", "ä.cfg", ".x.cfg", "-.cfg", "..cfg")
+
+
 def test_names_are_in_the_order_of_their_bytes(boot):
-    make(boot.folder, {DROP_INS + name: "cloud_init_modules: []\n" for name in ("a.cfg", "B.cfg", "_.cfg", "ä.cfg")})
+    make(boot.folder, {DROP_INS + name: "cloud_init_modules: []\n" for name in NAMES})
     boot.register()
     assert boot.unit() == (True, False)
+
+
+def test_a_list_that_was_made_of_what_is_gone_is_not_right(boot):
+    (boot.folder / CFG).write_text("users: []\n")
+    assert boot.unit() == (False, True)
 
 
 def test_the_list_of_this_boot_will_do(boot):

@@ -28,7 +28,7 @@ from images import (
     tree,
     upgrade,
 )
-from ssh_keepalive.image import note_unit, register_unit
+from ssh_keepalive.image import module_files, note_unit, register_unit
 from ssh_keepalive.image.cloud_init_schema import has_key
 from ssh_keepalive.image.installation import install, uninstall
 from ssh_keepalive.image.registration import has_cloud_init, register, status, unregister
@@ -344,6 +344,18 @@ def test_of_another_version_of_the_module_not_all_files_are_known(folder, root):
     assert status(root).missing is None
 
 
+def test_of_the_package_that_asks_what_a_boot_imports_is_known(folder, root, monkeypatch):
+    install(root)
+    monkeypatch.setattr(module_files, "SOURCE", str(folder / PACKAGES))
+    assert status(root).missing is None
+
+    def fails(name):
+        raise ModuleNotFoundError(name="ssh_keepalive.machine.judgement")
+
+    monkeypatch.setattr(module_files.importlib, "import_module", fails)
+    assert status(root).missing == "/" + PACKAGES + "/ssh_keepalive/machine/judgement.py"
+
+
 LATE = "etc/cloud/cloud.cfg.d/99_zzz.cfg"
 NOTE = (
     "/" + LATE + ": its cloud_init_modules replaces ours, "
@@ -379,6 +391,10 @@ def test_on_a_booted_machine_it_overrides_that_one_at_once(folder, root, units):
         assert text.startswith(BEGINNING + "# BEGIN ssh-keepalive\n")
         assert text.count(MADE_FROM) == 2
         assert MADE_FROM not in (folder / LIST).read_text()
+        assert "/" + LIST not in status(root).changed
+    (folder / RUNTIME).write_text(BEGINNING)
+    assert "/" + LIST in status(root).changed
+    register(root)
     (folder / LATE).unlink()
     register(root)
     assert (folder / RUNTIME).read_text() == BEGINNING

@@ -72,6 +72,15 @@ def test_an_entry_that_another_file_overrides_is_named(machine, refused):
     )
 
 
+def test_a_line_of_the_same_words_as_an_entrys_is_somebody_elses(machine, refused):
+    (machine.file.parent / "00-a.conf").write_text("Match User backup\nClientAliveInterval 7\n")
+    entries = tuple(Entry("user", (name,), None, 60, 3) for name in ("alice", "backup"))
+    assert refused(POLICY._replace(match=entries)).startswith(
+        "ClientAliveInterval is 7 where 60 is expected for user backup from 192.0.2.1, "
+        "/etc/ssh/sshd_config.d/00-a.conf:2 overrides it: "
+    )
+
+
 def test_an_entry_behind_one_that_fits_the_same_people_has_no_say(machine):
     everybody = Entry("user", ("*",), None, 60, 3)
     apply(POLICY._replace(match=(everybody, OFFICE, BACKUP)), machine.host())

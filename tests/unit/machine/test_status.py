@@ -248,6 +248,14 @@ def test_the_unit_fails_for_what_was_ignored(enforced):
     assert noted(enforced) == ("not-enforced", 1, ["{}: {}".format(IGNORED, COPY)])
 
 
+def test_who_has_asked_is_told_of_what_is_unknown_too(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    enforced.set("sshd", answers={"-V": (0, "", "")})
+    lines = told(enforced, 2)
+    assert lines[0] == "unknown: /usr/sbin/sshd -V names no OpenSSH version: exit 0 without a word"
+    assert "asked by: user-data" in lines
+
+
 def test_what_the_unit_cannot_tell_is_unknown(enforced):
     said = "Missing privilege separation directory: /run/sshd"
     enforced.set("sshd", answers={"-ddd": (255, "", "debug1: sshd version\n" + said)})

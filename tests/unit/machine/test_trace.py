@@ -34,8 +34,8 @@ def test_the_files_that_sshd_has_read():
 
 
 def test_match_lines_and_whether_they_fit():
-    assert trace.matches(OLD) == {"User alice,bob Address 10.0.0.0/8": True, "Group adm": False}
-    assert trace.matches(NEW) == {"Group adm": True, "all": True}
+    assert trace.matches(OLD) == [("User alice,bob Address 10.0.0.0/8", True), ("Group adm", False)]
+    assert trace.matches(NEW) == [("Group adm", False), ("all", True), ("Group adm", True)]
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_the_size_of_all_that_is_read_once():
 
 def test_what_is_no_ascii_is_read_as_it_is_in_the_files():
     said = "debug3: checking match for 'User m\\303\\274ller,CORP\\\\anna' user x"
-    assert trace.matches(trace.decoded(said)) == {"User m\u00fcller,CORP\\anna": False}
+    assert trace.matches(trace.decoded(said)) == [("User m\u00fcller,CORP\\anna", False)]
     assert trace.decoded("a \\012 b") == "a \\012 b"
 
 
 def test_a_match_that_is_cut_off_is_one():
-    assert trace.matches("debug3: checking match for 'User a,b\ndebug3: match not found\n") == {"User a,b": False}
+    assert trace.matches("debug3: checking match for 'User a,b\ndebug3: match not found\n") == [("User a,b", False)]
 
 
 def test_lines_of_which_the_trace_has_cut_the_end_off_are_known_again():
@@ -97,3 +97,8 @@ def test_lines_of_which_the_trace_has_cut_the_end_off_are_known_again():
     assert trace.missing([ours, short], [cut, short]) == []
     assert trace.missing([ours, short], [other, "User alic"]) == [ours, short]
     assert trace.others([ours, short], [cut, short, other, "User ali"]) == [other, "User ali"]
+
+
+def test_a_line_of_the_same_words_is_somebody_elses_too():
+    assert trace.others(["User a", "User b", "User b"], ["User b", "User a", "User b"]) == []
+    assert trace.others(["User a", "User b"], ["User b", "User a", "User b"]) == ["User b"]
