@@ -52,6 +52,8 @@ def find(root: Root) -> ModuleList:
             continue
         if LIST in config:
             source, modules = file, config[LIST]
+            if {"merge_how", "merge_type"} & set(config):
+                unread.append(f"{file}: its merge_how has cloud-init run its {LIST} beside ours, twice: take that out")
     if not isinstance(modules, list):
         raise ImageError("; ".join([f"{source}: no list of {LIST}", *unread]))
     is_overridden = source > MODULE_LIST and not has_module(modules)

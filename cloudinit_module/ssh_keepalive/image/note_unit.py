@@ -23,7 +23,7 @@ _TEXT = """\
 # Written by ssh-keepalive
 [Unit]
 Description=Note what sshd has read of its SSH keepalive policy, and whether that is what was asked
-After=ssh.service sshd.service cloud-init.service cloud-init-network.service
+After=cloud-init.service cloud-init-network.service
 Before=cloud-final.service
 # However often sshd is started
 StartLimitIntervalSec=0

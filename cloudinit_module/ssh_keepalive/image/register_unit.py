@@ -27,7 +27,7 @@ _MADE_FROM, _SCHEMA = "Made from", "Schema"
 _SCRIPT = """\
 is_made() {{ \\
         now=$(grep -lsZ -d skip {key} {cfg} {folder}/*.cfg {folder}/.*.cfg | sort -z | grep -zvxF {list} | \\
-            xargs -0r sha256sum $2 2>/dev/null); \\
+            xargs -0r sha256sum $2 2>/dev/null | tr -c "[:print:]\\n" "?"); \\
         for list in {list} {runtime}; do \\
             test "$now" && test "$now" = "$(sed -nE "s/^# ($1): //p" $list 2>/dev/null)" && return; \\
         done; \\
@@ -103,7 +103,8 @@ def lines(root: Root, schema: Optional[str]) -> List[str]:
 
 
 def _checksum(file: str, content: bytes) -> str:
-    """Return what sha256sum says of a file; a name that no comment in YAML may have is taken for another one's."""
+    """Return what sha256sum says of a file, in ASCII: a comment in YAML may not hold all that a name may."""
     name = file.replace("\\", "\\\\").replace("\n", "\\n")
     escaped = "" if name == file else "\\"
-    return f"{escaped}{hashlib.sha256(content).hexdigest()}  {name if name.isprintable() else ascii(name)}"
+    shown = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in os.fsencode(name))
+    return f"{escaped}{hashlib.sha256(content).hexdigest()}  {shown}"

@@ -64,7 +64,11 @@ class Root:
 
     def is_file(self, path: str) -> bool:
         """Return whether a file has this path, or a link to one."""
-        return os.path.isfile(self.real(path))
+        try:
+            return os.path.isfile(self.real(path))
+        except OSError:
+            # A link to itself
+            return False
 
     def read(self, path: str) -> bytes:
         """Return what a file holds."""

@@ -117,7 +117,7 @@ def _misreading(source: _Source, root: str) -> "Optional[Misreading]":
             return None
     from . import misreading
 
-    return misreading.find(source.name, source.handed, handed, refusal)
+    return misreading.find(source.name, source.handed, handed, bool(_load(source, "")), refusal)
 
 
 def _refusal(root: str) -> str:
@@ -152,8 +152,9 @@ def _image(root: str) -> Iterator[_Source]:
     yield _Source(main, _read(main))
     if os.path.isdir(folder):
         for name in sorted(os.listdir(folder)):
-            if name.endswith(".cfg"):
-                file = os.path.join(folder, name)
+            file = os.path.join(folder, name)
+            # cloud-init passes over a folder of such a name, too.
+            if name.endswith(".cfg") and os.path.isfile(file):
                 yield _Source(file, _read(file))
 
 

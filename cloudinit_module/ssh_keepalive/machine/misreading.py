@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """A section that stands in user-data, and that cloud-init has not taken from it."""
 
+import codecs
 import re
 from typing import NamedTuple, Optional
 
@@ -10,9 +11,12 @@ from ..check.userdata import Remark, UserData
 from ..module_lists import LIST
 from ..policy import KEY, Policy, PolicyError
 
-# As a key, and not in a comment
-_SECTION = re.compile(rf"^[^#\n]*\b({KEY}[\"']?\s*:)", re.MULTILINE)
-_TEMPLATE = "a template that cloud-init could not render, or without the section once it was rendered"
+# As a key of the top level: in the first column or in braces, and with a value that asks for something
+_SECTION = re.compile(rf"^(?:\{{(?:.*,)?\s*)?[\"']?({KEY}[\"']?\s*:)(?!\s*(?:false|null|~)\s*$)", re.MULTILINE)
+# Of what has no parts: as a key, and not in a comment
+_ANYWHERE = re.compile(rf"^[^#\n]*\b({KEY}[\"']?\s*:)", re.MULTILINE)
+_TEMPLATE = "a template that cloud-init could not render"
+_CONDITION = "a template with conditions: whether it has the section once it is rendered is not known"
 _BASE64 = "base64 around all of it, which cloud-init does not take off here"
 _BY_ITSELF = "nothing is wrong in it, grep -i user.data /var/log/cloud-init.log may tell why"
 
@@ -20,24 +24,26 @@ _BY_ITSELF = "nothing is wrong in it, grep -i user.data /var/log/cloud-init.log 
 class Misreading(NamedTuple):
     """Hold whose section cloud-init has ignored, why and where, and what to do.
 
-    `policy` is what that section asks for, None where that cannot be read, or is refused.
+    `policy` is what that section asks for, None where that cannot be read, or is refused. It is not `certain` where the
+    section may be for others.
     """
 
     source: str
     reason: str
     remedy: str
     policy: Optional[Policy]
+    certain: bool = True
 
 
-def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[Misreading]:
+def find(source: str, file: str, content: bytes, is_taken: bool, refusal: str = "") -> Optional[Misreading]:
     """Return why a section in what cloud-init was handed is not in what it has made of that, None without a section.
 
-    `refusal` tells why it takes none of it at all.
+    `is_taken` says that it has made something of it, and `refusal` why it takes none of it at all.
     """
     data = userdata.read(content)
     if data.part is None:
         found = _reason_nothing_was_read(data, content)
-        if found is None:
+        if found is None or (found.message == _CONDITION and is_taken):
             return None
         asked = None
     else:
@@ -56,7 +62,10 @@ def find(source: str, file: str, content: bytes, refusal: str = "") -> Optional[
     remedy = f"ssh-keepalive apply {file}"
     if asked is None or diagnostics.has_errors(data.remarks):
         remedy = f"cp {file} FILE, correct that in FILE, then ssh-keepalive apply FILE"
-    return Misreading(source, f"{diagnostics.where(file, found)}: {diagnostics.said(found)}", remedy, asked)
+    if found.message == _CONDITION:
+        remedy = f"cloud-init devel render {file} shows what it becomes"
+    reason = f"{diagnostics.where(file, found)}: {diagnostics.said(found)}"
+    return Misreading(source, reason, remedy, asked, found.message != _CONDITION)
 
 
 def place_of_list(file: str, content: bytes) -> str:
@@ -67,15 +76,18 @@ def place_of_list(file: str, content: bytes) -> str:
 
 
 def _reason_nothing_was_read(data: UserData, content: bytes) -> Optional[Remark]:
-    errors = [remark for remark in data.remarks if remark.level == "error"]
+    # With others, such as a key that stands there twice, cloud-init takes a part.
+    errors = [remark for remark in data.remarks if remark.level == "error" and not remark.path]
+    encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
+    whole = content.decode(encoding, "replace")
     for error in errors:
-        if error.part and _SECTION.search(error.part.text):
+        if error.part and _SECTION.search(error.part.text if encoding == "utf-8" else whole):
             return error
     for part in [remark.part for remark in data.remarks if remark.message == userdata.NOT_RENDERED]:
         section = part and _SECTION.search(part.text)
         if part and section and "#cloud-config" in part.text:
             place = document.place_after(part.text[: section.start(1)])
-            return Remark("error", _TEMPLATE, (), part, place)
-    if _SECTION.search(content.decode("utf-8", "replace")):
+            return Remark("error", _CONDITION if "{%" in part.text else _TEMPLATE, (), part, place)
+    if _ANYWHERE.search(whole):
         return next((error for error in errors if error.part is None), None)
     return None

@@ -3,6 +3,7 @@
 
 import os
 import shlex
+import time
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from .. import paths
@@ -14,6 +15,9 @@ from .service import Unit
 
 if TYPE_CHECKING:
     from .init_scripts import Script
+
+# What an sshd takes to start, and what the end of a boot is to wait for at most
+_SETTLING_SECONDS = 3.0
 
 
 class Server(NamedTuple):
@@ -110,6 +114,20 @@ def find(host: Host) -> List[Server]:
     steady = [server.listener.began for server in found if server.listener and _started_on_the_clock(server)]
     found = [server._replace(steady_since=min(steady)) if steady else server for server in found]
     return sorted(found, key=lambda server: (server.listener is None, server.unit is None and server.script is None))
+
+
+def settled(host: Host) -> List[Server]:
+    """Return the servers once systemd is through with starting and stopping them, or as they are after a while.
+
+    No unit of ours is ordered after theirs for that: a machine whose sshd waits for the end of cloud-init, as ours has
+    that wait, would have a cycle in it.
+    """
+    end = time.monotonic() + _SETTLING_SECONDS
+    found = find(host)
+    while time.monotonic() < end and any(server.unit and server.unit.has_job for server in found):
+        time.sleep(0.1)
+        found = find(host)
+    return found
 
 
 def _stays(listener: Listener) -> bool:

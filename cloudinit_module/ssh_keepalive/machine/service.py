@@ -17,7 +17,7 @@ from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen,Job"
 )
 
 _TRANSIENT = "/run/systemd/transient/"
@@ -29,8 +29,8 @@ class Unit(NamedTuple):
     `state` and `substate` are systemd's ActiveState and SubState; `is_template` says that it is started once for each
     connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it, on `addresses`.
     `files` are those that its variables are from, `definition` those that it is defined in. `started` is the time of
-    the start by the clock as it was then, in seconds since the epoch, and `retries` how often systemd has started it
-    again by itself.
+    the start by the clock as it was then, in seconds since the epoch, `retries` how often systemd has started it again
+    by itself, and `has_job` says that it is to be started or stopped, or is right now.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Unit(NamedTuple):
     started: Optional[float] = None
     is_activated: bool = False
     retries: int = 0
+    has_job: bool = False
 
     @property
     def starts_sshd(self) -> bool:
@@ -227,6 +228,7 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         name.endswith("@.service"),
         _time(block.get("ExecMainStartTimestamp", "")),
         retries=int(block.get("NRestarts") or 0),
+        has_job=block.get("Job", "0") not in ("", "0"),
     )
 
 

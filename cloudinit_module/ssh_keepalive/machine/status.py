@@ -62,7 +62,7 @@ def _note(host: Host) -> Optional[Policy]:
     if enforced is None:
         return None
     questions = Questions(host, prepares=False)
-    known = servers.find(host)
+    known = servers.settled(host)
     settings = audit.translated(enforced, servers.primary(known, host), questions)
     found: Dict[str, audit.Audit] = {}
     for server in known:
@@ -97,13 +97,15 @@ def _state(host: Host, root: str) -> State:
             found = found._replace(problems=(Problem(message, RUN_AGAIN),))
     is_by_hand = _is_by_hand(found, host, root)
     ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
-    problems = (*found.problems, *(_ignored(one) for one in ignored))
+    certain = [_ignored(one) for one in ignored if one.certain]
+    uncertain = [_ignored(one) for one in ignored if not one.certain]
     notes = [_ignored(one).message for one in request.misreadings if one not in ignored]
     if request.unlisted:
         notes.append(f"{request.unlisted}, cloud-init does not run it on this instance")
-    if problems and found.verdict in _HEALTHY:
-        found = found._replace(verdict=state.NOT_ENFORCED)
-    return found._replace(problems=problems, notes=(*found.notes, *notes))
+    problems = (*found.problems, *certain)
+    if found.verdict in _HEALTHY and (problems or uncertain):
+        found = found._replace(verdict=state.NOT_ENFORCED if problems else state.UNKNOWN)
+    return found._replace(problems=(*problems, *uncertain), notes=(*found.notes, *notes))
 
 
 def _is_missed(misreading: "Misreading", found: State, is_by_hand: bool) -> bool:
@@ -128,9 +130,9 @@ def _is_by_hand(found: State, host: Host, root: str) -> bool:
 
 
 def _ignored(misreading: "Misreading") -> Problem:
-    return Problem(
-        f"cloud-init has ignored ssh_keepalive in {misreading.source}: {misreading.reason}", misreading.remedy
-    )
+    has = "has" if misreading.certain else "may have"
+    message = f"cloud-init {has} ignored ssh_keepalive in {misreading.source}: {misreading.reason}"
+    return Problem(message, misreading.remedy)
 
 
 def image_status(root: str) -> State:

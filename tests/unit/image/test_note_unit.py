@@ -18,7 +18,9 @@ def is_run(root, name, content):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     (line,) = [line for line in note_unit.render().splitlines() if line.startswith("ExecCondition=")]
-    shell, option, script = shlex.split(line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$").replace("%%", "%"))
+    shell, option, script = shlex.split(
+        line.partition("=")[2].replace("\\x1f", "\x1f").replace("$$", "$").replace("%%", "%")
+    )
     script = re.sub("(?<= )/", str(root) + "/", script)
     code = subprocess.run([shell, option, script]).returncode
     assert code in (0, 1)

@@ -155,3 +155,5 @@ def test_no_name_makes_a_list_that_cloud_init_cannot_read(boot, name):
         stream.write("cloud_init_modules: []\n")
     text = boot.register()
     assert yaml.safe_load(text.encode()) == {"cloud_init_modules": ["ssh"]}
+    # sha256sum before coreutils 9 has a carriage return as it is.
+    assert b"\r" in name or boot.unit() == (True, False)

@@ -77,6 +77,8 @@ def write(root, files):
 RAW, MADE = "var/lib/cloud/instance/user-data.txt", USER
 VENDOR_RAW = "var/lib/cloud/instance/vendor-data.txt"
 POLICY = "#cloud-config\nssh_keepalive: true\n"
+TEMPLATE = "## template: jinja\n#cloud-config\n{}\n"
+CONDITION = "{% if v1.region == 'eu' %}\nssh_keepalive: true\n{% endif %}"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,22 @@ POLICY = "#cloud-config\nssh_keepalive: true\n"
         ({RAW: "#cloud-config\nlaunch-index: 1\nssh_keepalive: true\n", MADE: ""}, []),
         ({RAW: "#cloud-config\nssh_keepalives: true\n", MADE: ""}, []),
         ({RAW: "## template: jinja\n#!/bin/sh\nssh_keepalive: 1\n", MADE: ""}, []),
+        (
+            {RAW: TEMPLATE.format("ssh_keepalive: {{ x }}"), MADE: ""},
+            [RAW + ":3:1: a template that cloud-init could not render"],
+        ),
+        (
+            {RAW: TEMPLATE.format(CONDITION), MADE: ""},
+            [RAW + ":4:1: a template with conditions: whether it has the section once it is rendered is not known"],
+        ),
+        ({RAW: TEMPLATE.format(CONDITION), MADE: "runcmd: [ls]"}, []),
+        ({RAW: TEMPLATE.format("runcmd: [ls, {{ x }}]\nx:\n  ssh_keepalive: 1"), MADE: ""}, []),
+        ({RAW: "#cloud-config\nx: |\n  ssh_keepalive: true\nruncmd: []\nruncmd: []\n", MADE: "x: |\n"}, []),
+        ({RAW: "#cloud-config\nssh_keepalive: false\na:\n\t- b\n", MADE: ""}, []),
+        (
+            {RAW: "#cloud-config\n{a: 1, ssh_keepalive: true, b: [}\n", MADE: ""},
+            [RAW + ":2:33: not YAML: expected the node content, but found '}', while parsing a flow node"],
+        ),
         ({VENDOR_RAW: POLICY}, []),
         (
             {VENDOR_RAW: "---\n" + POLICY, VENDOR: ""},
@@ -121,6 +139,13 @@ POLICY = "#cloud-config\nssh_keepalive: true\n"
         "others-machines",
         "misspelled",
         "script-template",
+        "template",
+        "condition",
+        "condition-elsewhere",
+        "in-another-key-of-a-template",
+        "in-another-key",
+        "off",
+        "braces",
         "vendor-off",
         "vendor",
     ],
@@ -129,6 +154,22 @@ def test_what_is_ignored_and_why(tmp_path, files, reasons):
     write(tmp_path, files)
     found = instance.request(str(tmp_path))
     assert [one.reason.replace(str(tmp_path) + "/", "") for one in found.misreadings] == reasons
+
+
+def test_what_is_hidden_by_a_byte_order_mark_is_ignored(tmp_path):
+    write(tmp_path, {RAW: "", MADE: ""})
+    (tmp_path / RAW).write_bytes(POLICY.encode("utf-16"))
+    (found,) = instance.request(str(tmp_path)).misreadings
+    assert found.reason.endswith(
+        "user-data.txt:1:1: a byte order mark hides #cloud-config from cloud-init: save it as UTF-8 without one"
+    )
+
+
+def test_what_is_no_file_is_passed_over(tmp_path):
+    write(tmp_path, {IMAGE: "ssh_keepalive: true"})
+    (tmp_path / IMAGE).with_name("50_folder.cfg").mkdir()
+    (tmp_path / IMAGE).with_name("60_link.cfg").symlink_to("60_link.cfg")
+    assert instance.request(str(tmp_path)).section is True
 
 
 @pytest.mark.parametrize(

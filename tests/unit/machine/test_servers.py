@@ -218,3 +218,15 @@ def test_the_clock_was_steady_since_a_start_that_systemd_noted_by_it(machine, mo
     assert (server.steady_since == server.listener.began) is is_steady
     assert (server.steady_since is None) is not is_steady
     assert os.path.isabs(server.program)
+
+
+def test_what_systemd_is_about_to_start_is_waited_for_but_not_for_long(machine, monkeypatch):
+    monkeypatch.setattr(servers, "_SETTLING_SECONDS", 0.3)
+    machine.set_unit(Job="85")
+    began = time.monotonic()
+    assert servers.settled(machine.host())
+    assert time.monotonic() - began >= 0.3
+    machine.forget_calls()
+    machine.set_unit(Job="0")
+    assert servers.settled(machine.host())
+    assert len(machine.calls("systemctl")) == 1
