@@ -290,7 +290,7 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
             Policy(unresponsive_timeout=180, idle_timeout=900, idle_command_timeout=7200),
             (9, 2),
             DROPPED
-            + ", a session without traffic ends after 900 s, a command or a subsystem without traffic after 7200 s",
+            + ", a shell without traffic ends after 900 s, a command or a subsystem without traffic after 7200 s",
         ),
         (
             Policy(unresponsive_timeout=180, match=(ALICE,)),
