@@ -316,13 +316,13 @@ def test_times_for_some(booted: Machine) -> None:
     apply(booted, "{{client_alive_interval: 55, match: [{}]}}".format(kept))
     assert interval(booted) == "53"
     asked = {
-        "user=x,addr=127.0.0.1": "60",
+        "user=x,addr=127.0.0.1": "5",
         "user=y,addr=127.0.0.1": "55",
         "user=y,addr=2001:db8::7": "54",
-        "user=x,addr=10.1.1.1": "60",
+        "user=x,addr=10.1.1.1": "5",
     }
     if booted.release.openssh == "9.2":
-        asked["user=x,addr=127.0.0.1"] = asked["user=x,addr=10.1.1.1"] = "30"
+        asked["user=x,addr=127.0.0.1"] = asked["user=x,addr=10.1.1.1"] = "3"
     for who, wanted in asked.items():
         said = booted.run("sshd", "-T", "-C", who + ",host=h,laddr=127.0.0.1,lport=22").stdout.lower()
         assert f"clientaliveinterval {wanted}\n" in said

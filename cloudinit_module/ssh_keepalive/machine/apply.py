@@ -135,7 +135,7 @@ class _Run:
             raise (UnansweredError if is_unknown else SshdError)(*problems)
         if (self._restarts.done or self._host.attended) and self._host.runs_systemd:
             # What the unit has said of the time before: a restart that ignores dependencies does not start it again.
-            with contextlib.suppress(SshdError):
+            with contextlib.suppress(OSError, SshdError):
                 self._host.run("systemctl", "reset-failed", paths.UNIT)
         return report
 
