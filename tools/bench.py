@@ -53,7 +53,7 @@ def main() -> int:
         data[part] = {"load": os.getloadavg()[0], "measured": tried() if arguments.quick else measured()}
     print(page(data))
     if not arguments.quick:
-        DATA.write_text(json.dumps(data, indent=1) + "\n")
+        DATA.write_text(json.dumps(data) + "\n")
         for file, text in ((README, summary(data)), (PAGE, page(data))):
             file.write_text(replaced(file.read_text(), text, MARKS))
         import pictures  # which takes matplotlib, and what only looks at tables does not
