@@ -43,8 +43,8 @@ def test_a_frozen_client_is_dropped_at_the_promised_second(
 ) -> None:
     result = measured[whom][suite]
     print(f"{RELEASES[suite].name}: asked {ASKED} s, measured {result.dropped_after:.1f} s")
-    # sshd counts whole seconds, and a machine that is busy notices a little later.
-    assert ASKED - 1 <= result.dropped_after <= ASKED + 1
+    # sshd counts whole seconds, at each probe of 9.2's anew, and a machine that is busy notices a little later.
+    assert ASKED - 2 <= result.dropped_after <= ASKED + 1
     assert result.logged
 
 

@@ -2,6 +2,7 @@
 """Restarts of servers that have not read our text, and the reasons not to: never for what others have changed."""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -216,8 +217,11 @@ def _is_here(address: str) -> bool:
     try:
         with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as bound:
             bound.bind(socket.getaddrinfo(address, 0, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
-    except OSError:
+    except socket.gaierror:
         return False
+    except OSError as error:
+        # Other refusals, of memory say, tell nothing of the address.
+        return error.errno != errno.EADDRNOTAVAIL
     return True
 
 

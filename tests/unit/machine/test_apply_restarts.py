@@ -1,12 +1,13 @@
 """When a running sshd is restarted for our text, and what comes of a restart that fails."""
 
+import errno
 import os
 import signal
 import time
 
 import pytest
 from fakes.machine import PAUSE
-from ssh_keepalive.machine import host, service
+from ssh_keepalive.machine import host, restarts, service
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError, UnansweredError
 from ssh_keepalive.policy import Policy
@@ -466,3 +467,14 @@ def test_the_way_back_has_time_of_its_own(running, monkeypatch):
         apply(POLICY, running.host())
     assert str(caught.value).endswith("; the old configuration is restored, sshd is active")
     assert left[0] <= 0 < left[1]
+
+
+def test_another_refusal_of_the_kernels_tells_nothing_of_an_address(monkeypatch):
+    assert not restarts._is_here("192.0.2.1")
+    assert restarts._is_here("127.0.0.1")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restarts.socket, "socket", full)
+    assert restarts._is_here("192.0.2.1")
