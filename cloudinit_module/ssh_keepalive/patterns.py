@@ -3,7 +3,7 @@
 
 import ipaddress
 import re
-from typing import Iterator, List, Optional, Sequence, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Union
 
 Patterns = Sequence[str]
 
@@ -35,13 +35,24 @@ def example(patterns: Patterns) -> Optional[str]:
 
 def examples(patterns: Patterns) -> List[str]:
     """Return values that fit a list of patterns, up to two for each pattern."""
+    return _fitting(patterns, _values, fits)
+
+
+def _values(pattern: str) -> Iterator[str]:
+    for star, char in (("", "x"), ("x", "y"), ("1", "1")):
+        value = pattern.replace("*", star).replace("?", char)
+        if value:
+            yield value
+
+
+def _fitting(
+    patterns: Patterns, candidates: Callable[[str], Iterable[str]], fits_all: Callable[[str, Patterns], bool]
+) -> List[str]:
+    """Return of the candidates for each pattern the first and the last one that fit the list, each once."""
     found: List[str] = []
     for one in patterns:
         if not one.startswith("!"):
-            candidates = [
-                one.replace("*", star).replace("?", char) for star, char in (("", "x"), ("x", "y"), ("1", "1"))
-            ]
-            fitting = [candidate for candidate in candidates if candidate and fits(candidate, patterns)]
+            fitting = [candidate for candidate in candidates(one) if fits_all(candidate, patterns)]
             found += [*fitting[:1], *fitting[-1:]]
     return list(dict.fromkeys(found))
 
@@ -71,12 +82,7 @@ def example_address(patterns: Patterns) -> Optional[str]:
 
 def example_addresses(patterns: Patterns) -> List[str]:
     """Return addresses that fit a list of patterns and networks, up to two for each."""
-    found: List[str] = []
-    for one in patterns:
-        if not one.startswith("!"):
-            fitting = [candidate for candidate in _addresses(one) if fits_address(candidate, patterns)]
-            found += [*fitting[:1], *fitting[-1:]]
-    return list(dict.fromkeys(found))
+    return _fitting(patterns, _addresses, fits_address)
 
 
 def _addresses(pattern: str) -> Iterator[str]:

@@ -147,12 +147,7 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
         (root / SCHEMA).unlink()
         (root / SCHEMA).write_bytes(content)
     for options in ([READ_ONLY_USR], [READ_ONLY_USR], []):
-        if machine.running:
-            machine.poweroff()
-        machine.reseed(USER_DATA)
-        machine.boot(*options)
-        machine.wait()
-        assert ended(machine) == "success"
+        assert boots(machine, *options) == "success"
         assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
         if suite != "bullseye":
             assert (b"cc_ssh_keepalive" in (root / SCHEMA).read_bytes()) == (not options)

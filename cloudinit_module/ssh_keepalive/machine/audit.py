@@ -114,10 +114,7 @@ def audit(
     values = verification.reported(reply.values)
     if server.unit and server.unit.addresses:
         # The socket's are meant, whatever sshd's files say.
-        shown = [
-            f"[{address}]:{port}" if ":" in address else f"{address}:{port}" for address, port in server.unit.addresses
-        ]
-        values["listenaddress"] = shown
+        values["listenaddress"] = [processes.shown(*one) for one in server.unit.addresses]
     if settings:
         like = connections.nobody(values)
         if like != NOBODY:
@@ -166,9 +163,7 @@ def audit_candidate(
     That all Match lines are read shows where it is in place.
     """
     reply = questions.ask(server, NOBODY, candidate, is_traced=False)
-    if not verification.mismatches(
-        openssh.expected(settings, NOBODY) if reply.about else settings.directives, reply.values
-    ):
+    if verification.is_as_expected(settings, NOBODY, reply):
         return None
     reply = questions.ask(server, NOBODY, candidate)
     found = _audit_of(reply, NOBODY, server, settings, candidate)

@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Optional, Sequence
 from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
-from . import files, match_lines, record, servers, trace, verification
+from . import files, match_lines, processes, record, servers, trace, verification
 from .audit import Audit, audit, deviating, elsewhere, settings_for
 from .host import Host, SlowError
 from .judgement import not_read, too_big
@@ -252,11 +252,7 @@ def _server_state(server: Server, reading: record.Reading) -> ServerState:
         server.main,
         unit.name if unit else None,
         listener.pid if listener else None,
-        tuple(_shown(*one) for one in listener.addresses) if listener else (),
+        tuple(processes.shown(*one) for one in listener.addresses) if listener else (),
         reading.is_current,
         reading.changed,
     )
-
-
-def _shown(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

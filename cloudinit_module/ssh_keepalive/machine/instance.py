@@ -4,7 +4,7 @@
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import paths
 from ..module_lists import LIST, LISTS, has_module
@@ -60,16 +60,17 @@ def request(root: str = "/") -> Request:
     section: Any = None
     names: Tuple[str, ...] = ()
     misreadings: List[Misreading] = []
-    for source in (*_image(root), *_above_image(root)):
+    image, base, data = list(_image(root)), list(_base(root)), list(_data(root))
+    for source in (*image, *base, *data):
         config = _load(source, KEY)
         if KEY not in config:
-            found = _misreading(source, root)
+            found = _misreading(source, (*image, *base))
             misreadings += [found] if found else []
             continue
         is_merged = isinstance(section, dict) and isinstance(config[KEY], dict)
         section = {**section, **config[KEY]} if is_merged else config[KEY]
         names = (source.name, *names) if is_merged else (source.name,)
-    return Request(section, names, _failure(root), tuple(misreadings), _unlisted(root))
+    return Request(section, names, _failure(root), tuple(misreadings), _unlisted((*base, *data)))
 
 
 def has_run(root: str = "/") -> bool:
@@ -103,7 +104,7 @@ def _failure(root: str) -> Optional[Failure]:
     return None
 
 
-def _misreading(source: _Source, root: str) -> "Optional[Misreading]":
+def _misreading(source: _Source, configuration: Sequence[_Source]) -> "Optional[Misreading]":
     """Return what cloud-init was handed and has not taken."""
     handed = _read(source.handed) if source.handed else None
     if not handed or (KEY.encode() not in handed and handed.lstrip().startswith(b"#")):
@@ -112,7 +113,7 @@ def _misreading(source: _Source, root: str) -> "Optional[Misreading]":
     refusal = ""
     if source.content is None:
         # It takes nothing of vendor-data if its configuration says so, and that is that.
-        refusal = _refusal(root) if source.name == "user-data" else ""
+        refusal = _refusal(configuration) if source.name == "user-data" else ""
         if not refusal:
             return None
     from . import misreading
@@ -120,30 +121,32 @@ def _misreading(source: _Source, root: str) -> "Optional[Misreading]":
     return misreading.find(source.name, source.handed, handed, bool(_load(source, "")), refusal)
 
 
-def _refusal(root: str) -> str:
-    """Return which file has cloud-init take no user-data, "" for none."""
-    for source in reversed([*_image(root), *_base(root)]):
+def _refusal(configuration: Sequence[_Source]) -> str:
+    """Return which file of a machine's own configuration has cloud-init take no user-data, "" for none."""
+    for source in reversed(configuration):
         config = _load(source, "allow_userdata")
         if "allow_userdata" in config:
             return "" if config["allow_userdata"] else f"{source.name} has allow_userdata: false"
     return ""
 
 
-def _unlisted(root: str) -> str:
+def _unlisted(above_image: Sequence[_Source]) -> str:
     """Return who replaces the image's list of modules by one without ours, "" for nobody."""
     lists: Dict[str, bool] = {}
     by: Optional[_Source] = None
-    for source in _above_image(root):
+    for source in above_image:
         config = _load(source, LIST)
         if config:
             lists.update({name: has_module(config[name]) for name in LISTS if name in config})
             by = source if LIST in config else by
     if by is None or any(lists.values()):
         return ""
+    place = ""
     handed = _read(by.handed) if by.handed else None
-    from . import misreading
+    if handed:
+        from . import misreading
 
-    place = f", {misreading.place_of_list(by.handed, handed)}," if handed else ""
+        place = f", {misreading.place_of_list(by.handed, handed)},"
     return f"{by.name}{place} names {LIST} without {KEY}"
 
 
@@ -164,8 +167,7 @@ def _base(root: str) -> Iterator[_Source]:
     yield _Source(_COMMAND_LINE, _command_line(root))
 
 
-def _above_image(root: str) -> Iterator[_Source]:
-    yield from _base(root)
+def _data(root: str) -> Iterator[_Source]:
     for name, handed, made in _DATA:
         folder = _at(root, paths.INSTANCE)
         yield _Source(name, _read(os.path.join(folder, made)), os.path.join(folder, handed))

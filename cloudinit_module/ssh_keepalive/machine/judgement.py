@@ -53,7 +53,9 @@ class Judge:
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)
-        self._check_matches(found, in_main)
+        if not in_main and not found.reads_matches:
+            # Not all match entries are asked about.
+            raise NotReadError(self._not_read(found))
         return [*(verification.problem(one, found.server).message for one in exceptions), *found.notes]
 
     def problems_of_another(self, found: Audit) -> List[Problem]:
@@ -68,11 +70,6 @@ class Judge:
             message = f"{found.server.name} is {version}, and {drop_in} is written for another: {ours[0].message}"
             return [Problem(message, "have both started from the same program")]
         return [verification.problem(one, found.server) for one in deviations]
-
-    def _check_matches(self, found: Audit, in_main: bool) -> None:
-        """Raise NotReadError if a match entry's line was not read: not all of them are asked about."""
-        if not in_main and not found.reads_matches:
-            raise NotReadError(self._not_read(found))
 
     def _raise_for(self, found: Audit, deviations: Sequence[Deviation], in_main: bool, above: int = 0) -> None:
         if not deviations:

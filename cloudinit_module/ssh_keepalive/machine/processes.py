@@ -224,6 +224,11 @@ def decoded(digits: str) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+def shown(address: str, port: int) -> str:
+    """Return an address and a port as sshd writes them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def pid_in(file: str) -> Optional[int]:
     """Return the number in a PID file, None if it is none; a pipe is not waited for."""
     if not os.path.isfile(file):

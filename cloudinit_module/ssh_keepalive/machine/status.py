@@ -84,18 +84,19 @@ def _state(host: Host, root: str) -> State:
     request = instance.request(root)
     if text is None:
         found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(host, request, root)))
+        is_by_hand = False
     else:
         found = _inspect(text, request, host, root)
+        is_by_hand = _is_by_hand(found, host, root)
         failure = request.failure
         # What was applied later, by hand, is as it was expected.
         is_other = not found.problems and not found.is_as_requested
         if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
-        elif is_other and _asks(request) and not instance.has_run(root) and not _is_by_hand(found, host, root):
+        elif is_other and _asks(request) and not instance.has_run(root) and not is_by_hand:
             message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
             found = found._replace(problems=(Problem(message, RUN_AGAIN),))
-    is_by_hand = _is_by_hand(found, host, root)
     ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
     certain = [_ignored(one) for one in ignored if one.certain]
     uncertain = [_ignored(one) for one in ignored if not one.certain]
@@ -181,9 +182,8 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]
 
 def _not_done(host: Host, request: instance.Request, root: str) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
-    try:
-        asked = policy.parse(request.section)
-    except PolicyError as error:
+    asked, error = _asked(request)
+    if error:
         return [_refusal(request, error)]
     failure = request.failure
     if asked is None and failure:
@@ -202,12 +202,17 @@ def _why_not_run(request: instance.Request) -> str:
     return request.unlisted or "cloud-init has not run the module on this instance"
 
 
+def _asked(request: instance.Request) -> Tuple[Optional[Policy], Optional[PolicyError]]:
+    """Return the policy that cloud-init's configuration asks for, or why that is none."""
+    try:
+        return policy.parse(request.section), None
+    except PolicyError as error:
+        return None, error
+
+
 def _asks(request: instance.Request) -> bool:
     """Return whether cloud-init's configuration asks for a policy that can be read."""
-    try:
-        asked = policy.parse(request.section)
-    except PolicyError:
-        return False
+    asked, _ = _asked(request)
     return asked is not None and asked.enabled
 
 
@@ -282,17 +287,14 @@ def _older_sessions(findings: inspection.Findings, host: Host) -> Iterator[Sessi
 
 def _refused(request: instance.Request, server: Server, questions: Questions) -> List[Problem]:
     """Return why what cloud-init's configuration asks for is not in effect: this sshd cannot, or nobody could."""
-    try:
-        asked = policy.parse(request.section)
-        if asked and asked.enabled:
+    asked, error = _asked(request)
+    if asked and asked.enabled:
+        try:
             audit.translated(asked, server, questions)
-    except PolicyError as error:
-        return [_refusal(request, error)]
-    return []
+        except PolicyError as refusal:
+            error = refusal
+    return [_refusal(request, error)] if error else []
 
 
 def _is_asked(request: instance.Request, written: Policy) -> bool:
-    try:
-        return policy.parse(request.section) == written
-    except PolicyError:
-        return False
+    return _asked(request)[0] == written
