@@ -124,10 +124,10 @@ def settled(host: Host) -> List[Server]:
     """
     end = time.monotonic() + _SETTLING_SECONDS
     found = find(host)
-    while time.monotonic() < end and any(server.unit and server.unit.has_job for server in found):
-        time.sleep(0.1)
-        found = find(host)
-    return found
+    moving = [server.unit for server in found if server.unit and server.unit.has_job]
+    for unit in moving:
+        service.settle(unit, host, end - time.monotonic())
+    return find(host) if moving else found
 
 
 def _stays(listener: Listener) -> bool:

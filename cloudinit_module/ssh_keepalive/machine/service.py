@@ -289,6 +289,11 @@ def wait(unit: Unit, host: Host) -> None:
     _until(lambda now: not now.is_starting, unit.name, host)
 
 
+def settle(unit: Unit, host: Host, seconds: float) -> None:
+    """Wait until systemd is through with starting or stopping a unit, but not for longer than that."""
+    _until(lambda now: not now.has_job, unit.name, host, seconds)
+
+
 def recover(unit: Unit, host: Host) -> str:
     """Have a unit run again with the restored files; return its state."""
     host.spend_reserve()
@@ -339,10 +344,15 @@ def _started_anew(verb: str, before: Unit, host: Host) -> Unit:
     return _until(is_over, before.name, host)
 
 
-def _until(is_over: Callable[[Unit], bool], name: str, host: Host) -> Unit:
-    """Return a unit once something is true of it, or as it is when that was waited for in vain."""
-    host.extend(host.patience)
-    end, pause = time.monotonic() + host.patience, 0.02
+def _until(is_over: Callable[[Unit], bool], name: str, host: Host, seconds: Optional[float] = None) -> Unit:
+    """Return a unit once something is true of it, or as it is when that was waited for in vain.
+
+    Without a number of seconds it is waited for as a restart is, which has a limit of its own.
+    """
+    if seconds is None:
+        seconds = host.patience
+        host.extend(seconds)
+    end, pause = time.monotonic() + seconds, 0.02
     while True:
         now = _now(name, host)
         if is_over(now) or time.monotonic() > end:
