@@ -27,10 +27,10 @@ test-all: host-images host-peers test  ## what takes long, too
 	$(BIN)/pytest tests/machine -m slow -n 4 --dist worksteal -rP
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
-measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for README.md and docs/
-	$(BIN)/python tools/measure.py README.md docs/sessions.md
+measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for docs/sessions.md
+	$(BIN)/python tools/measure.py docs/sessions.md
 
-bench: host $(VENV)/installed  ## what the promise is worth and what it costs, for README.md and docs/
+bench: host $(VENV)/installed  ## what the promise is worth and what it costs, for docs/bench.md
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python tools/bench.py
 

@@ -1,4 +1,4 @@
-"""Measure what the promise is worth and what it costs, beside the usual recipes and tools, for README.md and docs/."""
+"""Measure what the promise is worth and what it costs, beside the usual recipes and tools, for docs/bench.md."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from costs import boots, boots_by_patterns
 from machine import RELEASES, base, unavailable
 from pages import replaced
 from promises import ended
-from results import growths, module_ratios, page, processes, summary
+from results import growths, module_ratios, page, processes
 
 TOP = Path(__file__).resolve().parents[1]
-README, PAGE, DATA = TOP / "README.md", TOP / "docs/bench.md", TOP / "docs/bench.json"
+PAGE, DATA = TOP / "docs/bench.md", TOP / "docs/bench.json"
 # What the module may add to a first boot, in times that one `sshd -T` takes, and the processes that it may start; and
 # that of the largest policy, in times that one without match entries takes
 MOST, MOST_PROCESSES = 5, 6
@@ -54,8 +54,7 @@ def main() -> int:
     print(page(data))
     if not arguments.quick:
         DATA.write_text(json.dumps(data) + "\n")
-        for file, text in ((README, summary(data)), (PAGE, page(data))):
-            file.write_text(replaced(file.read_text(), text, MARKS))
+        PAGE.write_text(replaced(PAGE.read_text(), page(data), MARKS))
         import pictures  # which takes matplotlib, and what only looks at tables does not
 
         pictures.draw(data, TOP / "docs")

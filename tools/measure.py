@@ -1,4 +1,4 @@
-"""Measure what becomes of sessions on every OpenSSH that there is, and write tables of it into two files."""
+"""Measure what becomes of sessions on every OpenSSH that there is, and write tables of it into a page."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sessions import KINDS, Outcome, outcomes, ready
 
 ASKED = 60
 FOR_COMMANDS = 90
+SUMMARY_MARKS = ("<!-- summary: make measure -->\n", "<!-- /summary -->\n")
 MARKS = ("<!-- measured: make measure -->\n", "<!-- /measured -->\n")
 OUTPUT_MARKS = ("<!-- outputs: make measure -->\n", "<!-- /outputs -->\n")
 PROBE_MARKS = ("<!-- probes: make measure -->\n", "<!-- /probes -->\n")
@@ -219,13 +220,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="OPENSSH_BUILDS names a folder of more: 9.6/usr/sbin/sshd and what belongs to it."
     )
-    parser.add_argument("summary", type=Path, help="has the marks between which the summary belongs")
-    parser.add_argument("tables", type=Path, help="has the marks between which all other tables belong")
-    arguments = parser.parse_args()
-    for file in (arguments.summary, arguments.tables):
-        replaced(file.read_text(), "", MARKS)  # before the minutes that it takes
-    for marks in (OUTPUT_MARKS, PROBE_MARKS):
-        replaced(arguments.tables.read_text(), "", marks)
+    parser.add_argument("page", type=Path, help="has the marks between which the tables belong")
+    page = parser.parse_args().page
+    for marks in (SUMMARY_MARKS, MARKS, OUTPUT_MARKS, PROBE_MARKS):
+        replaced(page.read_text(), "", marks)  # before the minutes that it takes
     reason = unavailable()
     if reason:
         sys.exit(reason)
@@ -235,16 +233,16 @@ def main() -> int:
     for configuration in CONFIGURATIONS:
         with ThreadPoolExecutor(len(found)) as pool:
             measured[configuration] = dict(zip(found, pool.map(partial(measure, configuration), found)))
-    for file, text in ((arguments.summary, summary(measured)), (arguments.tables, report(measured))):
+    for text, marks in ((summary(measured), SUMMARY_MARKS), (report(measured), MARKS)):
         print(text)
-        file.write_text(replaced(file.read_text(), text, MARKS))
+        page.write_text(replaced(page.read_text(), text, marks))
     with ThreadPoolExecutor(len(RELEASES)) as pool:
         dropped = dict(zip(RELEASES, pool.map(outputs.dropped, RELEASES)))
     costs = {pair: probes.cost(probes.SUITE, pair, 40, 60) for pair in probes.PAIRS}
     for lines, marks in ((outputs.tables(dropped), OUTPUT_MARKS), (probes.tables(costs), PROBE_MARKS)):
         text = "\n".join(lines) + "\n"
         print(text)
-        arguments.tables.write_text(replaced(arguments.tables.read_text(), text, marks))
+        page.write_text(replaced(page.read_text(), text, marks))
     return 0
 
 

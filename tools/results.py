@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
-from checks import ONE_BY_ONE, TOOLS
+from checks import TOOLS
 from costs import MODULE, PATTERNS, RUNCMD, STEPS, SUITES, UNCOMPILED, WITH_PACKAGES, WRITE_FILES
 from machine import RELEASES
 from pages import table
@@ -38,28 +38,6 @@ Rows = list[list[str]]
 def page(data: dict[str, Part]) -> str:
     """Return all tables of the parts that were measured."""
     return "\n".join(line for part, section in SECTIONS.items() if part in data for line in section(data[part]))
-
-
-def summary(data: dict[str, Part]) -> str:
-    """Return the tables that README.md shows."""
-    boots, checks = data["boots"]["measured"], data["checks"]["measured"]
-    rows = [[f"adds to a first boot: {name}", *cells] for name, *cells in cost_rows(boots) if name != NAMES[UNCOMPILED]]
-    if "patterns" in data:
-        *_, (most, *cells) = pattern_rows(data["patterns"]["measured"])
-        rows.append([f"adds to a first boot: this module, with {most} patterns in `match`", *cells])
-    shown = (NAMES[MODULE + WITH_PACKAGES], NAMES[RUNCMD + WITH_PACKAGES])
-    rows += [[f"sshd without the policy: {name}", *cells] for name, *cells in window_rows(boots) if name in shown]
-    most = max(found["files"] for found in checks)
-    speeds = [f"`{tool}` {found[most]}" for tool, found in cells_by_tool(checks).items() if most in found]
-    own = cells_by_tool(checks)[ONE_BY_ONE][1]
-    lines = [
-        f"First boots, in times that one `sshd -T` takes there ({in_words(sshd_t(boots))}):",
-        "",
-        *table(["", *titles(SUITES)], rows),
-        "",
-        f"{most} files of user-data: {', '.join(speeds)}; `{ONE_BY_ONE}` takes {own} for each.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def promises_section(part: Part) -> list[str]:

@@ -1,4 +1,4 @@
-"""README: its table is the schema's, and what it tells people to type works."""
+"""README: what it says of keys, releases and times is so, and what it tells people to type works."""
 
 import re
 import shlex
@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 import yaml
+from machine import RELEASES
 from ssh_keepalive import __version__
 from ssh_keepalive.cli import parser
-from ssh_keepalive.policy import PolicyError, load_schema, parse
+from ssh_keepalive.openssh import _FACTS, translate, version_of
+from ssh_keepalive.policy import Policy, load_schema, parse
 
 TOP = Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
+HEADING = re.compile("^#+ (.*)$", re.MULTILINE)
+
+
+def text(file):
+    return (TOP / file).read_text(encoding="utf-8")
+
+
+def anchor(heading):
+    """Return what GitHub calls a heading in links."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def blocks(language):
@@ -25,6 +37,10 @@ def key_table():
         if subschema["examples"]:
             rows.append("| `{}` | {title} | {description} |".format(key, **subschema))
     return "\n".join(rows)
+
+
+def test_no_description_has_marks_that_an_editor_shows():
+    assert "`" not in (TOP / "schema/ssh-keepalive.schema.json").read_text()
 
 
 def test_the_table_of_keys_is_the_schemas():
@@ -46,22 +62,48 @@ def test_every_user_data_example_is_accepted(file):
 def test_every_command_is_one_that_there_is():
     targets = re.findall("^([a-z-]+):", (TOP / "Makefile").read_text(), re.MULTILINE)
     lines = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines()]
-    assert [line[:2] for line in lines[:2]] == [["make", "demo"], ["make", "test"]]
-    local = (TOP / "examples/local-runs.sh").read_text()
-    run_by_test_local_runs = [shlex.split(line, comments=True) for line in local.splitlines()]
-    for line in filter(None, lines):
+    # What tests/machine/test_packages.py and test_project.py do
+    done = ["dpkg -i dist/*.deb", "python3 -m venv venv && venv/bin/pip install ."]
+    for line in lines:
         if line[0] == "make":
             assert line[1] in targets
-        elif line[0] == "venv/bin/ssh-keepalive":
-            parser().parse_args(line[1:])
-        elif line[0] != "python3":  # that one is what test_project.py does
-            assert line in run_by_test_local_runs
+        elif Path(line[0]).name == "ssh-keepalive":
+            parser().parse_args([word for word in line[1:] if not word.startswith(">")])
+        else:
+            assert " ".join(line) in done
+    assert len(lines) > 10
 
 
-def test_the_error_of_the_schema_is_as_shown():
-    with pytest.raises(PolicyError) as caught:
-        parse({"unresponsive_timeout": "10s"})
-    assert str(caught.value) + "\n" in "".join(blocks("text"))
+def test_every_link_leads_somewhere():
+    links = re.findall(r"""(?:\]\(|src(?:set)?=")([^)"]+)""", README)
+    headings = {file: set(map(anchor, HEADING.findall(text(file)))) for file in ["README.md", *TOP.glob("docs/*.md")]}
+    for link in links:
+        file, _, heading = link.partition("#")
+        assert (TOP / file).exists()
+        assert not heading or heading in headings[TOP / file if file else "README.md"]
+    assert len(links) > 20
+
+
+@pytest.mark.parametrize("release", re.findall(r"([A-Z]\w+[A-Za-z ]*) ([0-9.]+|testing) \(([0-9.]+)\)", README))
+def test_a_release_has_that_openssh(release):
+    name, number, openssh = release
+    tested = {one.name: one.openssh for one in RELEASES.values()}
+    slug = name.lower().replace(" linux", "").replace(" ", "-")
+    known = version_of("{}-{}".format(slug, number))
+    assert openssh == tested.get("{} {}".format(name, number)) or known == tuple(map(int, openssh.split(".")))
+
+
+def test_the_tested_releases_are_named():
+    assert [one for one in RELEASES.values() if "{0.name} ({0.openssh})".format(one) not in README] == []
+
+
+def test_the_articles_pair_takes_the_times_that_are_shown():
+    rows = re.findall(r"^\| (.*) \| ([0-9]+) s \| ([0-9]+) s \|$", README, re.MULTILINE)
+    assert rows == [("9.2 to 9.4", "480", "180"), ("all others", "240", "180")]
+    pair, three_minutes = Policy(client_alive_interval=60, client_alive_count_max=3), Policy(unresponsive_timeout=180)
+    for version in {bound for bounds in _FACTS.values() for bound in bounds if bound}:
+        after = 480 if (9, 2) <= version <= (9, 4) else 240
+        assert [translate(one, version).dropped_after for one in (pair, three_minutes)] == [after, 180]
 
 
 def test_the_changelog_knows_the_version():
