@@ -33,8 +33,8 @@ UNLISTED = (
 )
 REPLACED = "warning: ssh_keepalive: replaced by that of part 2: by default cloud-init does not merge what is in a key"
 SIXTY_THREE = (
-    "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is dropped after 240 s, "
-    "on OpenSSH 9.2 to 9.4 after 480 s: unresponsive_timeout means the same everywhere"
+    "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is disconnected after "
+    "240 s, on OpenSSH 9.2 to 9.4 after 480 s: use unresponsive_timeout, which means the same everywhere"
 )
 
 
@@ -269,10 +269,9 @@ FILES = [
         0,
         [
             ":2:31: warning: ssh_keepalive.idle_timeout: a client that stopped answering stays until it counts as idle"
-            ": add unresponsive_timeout, too",
-            ":2:31: warning: ssh_keepalive.idle_timeout: below 10m: a command that prints nothing for so long, "
-            "a backup or an Ansible task, counts as idle: idle_command_timeout gives commands and sftp a time of their "
-            "own",
+            ": add unresponsive_timeout",
+            ":2:31: warning: ssh_keepalive.idle_timeout: ends a command that prints nothing for so long, such as "
+            "a backup or an Ansible task: add idle_command_timeout, a longer time for commands and sftp",
         ],
     ),
     File("match", MATCH, 0, []),

@@ -75,12 +75,14 @@ def render_file(arguments: Namespace) -> int:
 
 
 def explain_file(arguments: Namespace) -> int:
-    """Say what a policy does to sessions on an OpenSSH."""
+    """Say what a policy does to sessions on an OpenSSH, in lines as wide as COLUMNS or the terminal, else of 80."""
+    import shutil
+
     from .check import explanation
 
     policy, code = _policy_of(arguments.file, arguments.openssh)
     if policy is not None:
-        _write(explanation.explain(policy, arguments.openssh))
+        _write(explanation.explain(policy, arguments.openssh, shutil.get_terminal_size().columns))
     return code
 
 
@@ -169,7 +171,7 @@ def apply_file(arguments: Namespace) -> int:
         from .machine.apply import apply
         from .machine.host import Host
 
-        print(apply(policy, Host(attended=True)))
+        print("\n".join(apply(policy, Host(attended=True)).lines()))
     return code
 
 
@@ -193,7 +195,8 @@ def reapply_policy(_: Namespace) -> int:
     from .machine.apply import reapply
     from .machine.host import Host
 
-    print(reapply(Host()) or "no policy on this machine")
+    report = reapply(Host())
+    print("\n".join(report.lines()) if report else "no policy on this machine")
     return 0
 
 

@@ -168,12 +168,8 @@ def variants(policy: Policy) -> List[Settings]:
     return found
 
 
-def promise(settings: Settings) -> str:
-    """Return in words what the settings have sshd do."""
-    return ", ".join(_promises(settings))
-
-
-def _promises(settings: Settings) -> Iterator[str]:
+def promises(settings: Settings) -> Iterator[str]:
+    """Yield in words what the settings have sshd do."""
     policy = settings.policy
     if settings.dropped_after is not None:
         yield f"a client that stopped answering is disconnected {settings.dropped_after} s after its last sign of life"
@@ -184,10 +180,9 @@ def _promises(settings: Settings) -> Iterator[str]:
     if settings.tmout:
         yield f"a shell that waits at its prompt ends after {settings.tmout} s"
     elif policy.idle_timeout:
-        session = "shell" if policy.idle_command_timeout else "session"
-        yield f"a {session} without traffic ends after {policy.idle_timeout} s"
-        if policy.idle_command_timeout:
-            yield f"a command or a subsystem without traffic after {policy.idle_command_timeout} s"
+        commands = policy.idle_command_timeout
+        others = f", a command or a subsystem after {commands} s" if commands else ""
+        yield f"a {'shell' if commands else 'session'} without traffic ends after {policy.idle_timeout} s{others}"
     elif policy.idle_timeout == 0:
         yield "no idle session is ended"
     if settings.blocks:

@@ -358,7 +358,7 @@ def stand(machine: Machine, name: str) -> None:
             apply(machine, fault.section)
             script = script[len("{apply}") :]
         machine.sh(script)
-        # What somebody has changed, sshd has read where it can: a restart by the module would bring it into force.
+        # What somebody has changed, sshd has read where it can: a restart by the module would put it into effect.
         if "/etc/ssh" in script and fault.starts:
             machine.sh("systemctl reset-failed ssh; ! sshd -t || systemctl restart ssh")
         before = machine.sh(STATE).stdout

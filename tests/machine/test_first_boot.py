@@ -23,7 +23,7 @@ def booted(suite: str) -> Iterator[Machine]:
         yield machine
 
 
-def test_the_policy_is_in_force(booted: Machine) -> None:
+def test_the_policy_is_in_effect(booted: Machine) -> None:
     interval, count = PAIR.get(booted.release.openssh, ("5", "3"))
     assert booted.run("cat", DROP_IN).stdout == (
         "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.\n"
@@ -61,7 +61,7 @@ def test_cloud_init_complains_about_nothing(booted: Machine) -> None:
     assert booted.run("cloud-init", "status").stdout == "status: done\n"
 
 
-def test_one_line_of_the_log_says_what_is_in_force(booted: Machine) -> None:
+def test_one_line_of_the_log_says_what_is_in_effect(booted: Machine) -> None:
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
     interval, count = PAIR.get(booted.release.openssh, ("5", "3"))
     openssh = booted.release.openssh
@@ -107,7 +107,7 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
 
 
 @pytest.mark.parametrize(
-    ("section", "in_force"),
+    ("section", "in_effect"),
     [
         ("{}", {"9.2": ("3", "49", "no"), "": ("5", "59", "no")}),
         ("{unresponsive_timeout: 20s}", {"9.2": ("2", "4", "no"), "": ("5", "3", "no")}),
@@ -119,13 +119,13 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
     ids=["empty", "one-key", "other-key", "lifted-key", "false", "null"],
 )
 def test_user_data_over_an_images_default(
-    oldest_or_newest: str, machines: Callable[..., Machine], section: str, in_force: dict[str, tuple[str, str, str]]
+    oldest_or_newest: str, machines: Callable[..., Machine], section: str, in_effect: dict[str, tuple[str, str, str]]
 ) -> None:
     machine = machines(oldest_or_newest, f"#cloud-config\nssh_keepalive: {section}\n")
     bake(machine, "{unresponsive_timeout: 5m, tcp_keep_alive: false}")
     machine.boot()
     machine.wait()
     values = effective(machine)
-    wanted = in_force.get(machine.release.openssh, in_force[""])
+    wanted = in_effect.get(machine.release.openssh, in_effect[""])
     tcp_keep_alive = {"true": "yes", "false": "no"}.get(values["tcpkeepalive"], values["tcpkeepalive"])  # 10.6
     assert (values["clientaliveinterval"], values["clientalivecountmax"], tcp_keep_alive) == wanted

@@ -111,7 +111,7 @@ def test_systemd_is_not_here(booted: Machine, kind: Kind) -> None:
     assert booted.sh("test -d /run/openrc", check=False).returncode == (0 if kind.init == "openrc" else 1)
 
 
-def test_the_policy_is_in_force_at_the_end_of_the_boot(booted: Machine, kind: Kind) -> None:
+def test_the_policy_is_in_effect_at_the_end_of_the_boot(booted: Machine, kind: Kind) -> None:
     assert pair(booted) == PAIR[kind.suite]
     assert listener(booted)
     log = booted.run("cat", "/var/log/cloud-init.log").stdout

@@ -97,7 +97,7 @@ def test_each_is_not_restarted_for(each: Machine, name: str) -> None:
     stand(each, name)
 
 
-def test_what_a_person_has_brought_into_force_is_no_reason(newest: Machine) -> None:
+def test_what_a_person_has_put_into_effect_is_no_reason(newest: Machine) -> None:
     serving.as_it_was(newest)
     newest.sh(f"echo 'ClientAliveCountMax 9' >{FOLDER}/50-b.conf; echo 'LogLevel VERBOSE' >>{MAIN}")
     said = apply(newest, OTHER)

@@ -300,7 +300,7 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     if openssh:
         assert keepalive(machine) == ("3", "29")
         said = upgrade(machine, sources, *openssh)
-        pattern = r"^ssh_keepalive: .* disconnected 180 s .* on OpenSSH 10.0\); .* changed, sshd restarted$"
+        pattern = r"^enforced on OpenSSH 10.0:\n  .* disconnected 180 s .*\n.* changed, sshd restarted$"
         assert re.search(pattern, said, re.MULTILINE)
         assert keepalive(machine) == ("5", "35")
 

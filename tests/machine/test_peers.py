@@ -69,10 +69,10 @@ def boot(machine: Machine, user_data: str) -> str:
     machine.boot()
     machine.wait()
     assert machine.run("cloud-init", "status").stdout == "status: done\n"
-    return in_force(machine)
+    return in_effect(machine)
 
 
-def in_force(machine: Machine) -> str:
+def in_effect(machine: Machine) -> str:
     """Return interval/count as sshd reports them."""
     values = effective(machine)
     return "{clientaliveinterval}/{clientalivecountmax}".format(**values)
@@ -130,7 +130,7 @@ def test_openscap_sees_only_what_the_main_file_says(
     assert openscap(scanned, profile) == verdicts(scanned, "fail")
     scanned.sh(SHOW)
     assert openscap(scanned, profile) == verdicts(scanned, verdict[scanned.suite])
-    assert in_force(scanned) == kept[scanned.suite]
+    assert in_effect(scanned) == kept[scanned.suite]
 
 
 @with_openscap
@@ -159,7 +159,7 @@ def test_what_openscap_repairs_wins_and_is_named_if_it_differs(scanned: Machine)
     assert openscap(scanned, CIS, "--remediate", rules=OUR_RULES) == fixed
     assert (scanned.root / MAIN).read_text().startswith("ClientAliveInterval 300\nClientAliveCountMax 3\n")
     scanned.run(*again)
-    assert in_force(scanned) == "300/3"
+    assert in_effect(scanned) == "300/3"
 
     first_boot(scanned, "#cloud-config\nssh_keepalive: {client_alive_interval: 240, client_alive_count_max: 3}\n")
     assert openscap(scanned, CIS, "--remediate", rules=OUR_RULES) == fixed
@@ -168,7 +168,7 @@ def test_what_openscap_repairs_wins_and_is_named_if_it_differs(scanned: Machine)
         "SshdError: ClientAliveInterval is 300 where 240 is expected, "
         "/etc/ssh/sshd_config:1 overrides it: remove that line and restart sshd\n"
     ) in (scanned.root / "var/log/cloud-init.log").read_text()
-    assert in_force(scanned) == "300/3"
+    assert in_effect(scanned) == "300/3"
 
 
 def lynis(machine: Machine) -> dict[str, str]:

@@ -113,7 +113,7 @@ def test_what_another_has_changed_is_not_brought_into_force(booted: Machine) -> 
     (pid,) = booted.run("systemctl", "show", "-p", "MainPID", "ssh").stdout.split("=")[1:]
     assert last_reason(booted) == (
         f"{DROP_IN} is written, but ssh.service (process {pid.strip()}, port 22) was not restarted: "
-        f"{other} may have changed since it read that: systemctl restart ssh.service brings all of that into force"
+        f"{other} may have changed since it read that: systemctl restart ssh.service puts all of that into effect"
     )
     assert "ClientAliveInterval 35\n" in booted.run("cat", DROP_IN).stdout
     restart(booted)

@@ -102,7 +102,7 @@ def interval(machine: Machine) -> str:
     return effective(machine)["clientaliveinterval"]
 
 
-def test_the_policy_is_in_force_for_the_first_connection(booted: Machine, layout: Layout) -> None:
+def test_the_policy_is_in_effect_for_the_first_connection(booted: Machine, layout: Layout) -> None:
     # cloud-init's own unit wants sshd.service, whatever listens.
     assert starts(booted, layout) == (1 if layout.alias or layout.serves == "sshd.service" else 0)
     log = booted.run("cat", "/var/log/cloud-init.log").stdout
@@ -128,7 +128,7 @@ def test_a_changed_policy_restarts_what_runs_once_and_sessions_survive(booted: M
 
 
 @pytest.mark.slow
-def test_a_changed_policy_is_in_force_for_new_connections(booted: Machine, layout: Layout) -> None:
+def test_a_changed_policy_is_in_effect_for_new_connections(booted: Machine, layout: Layout) -> None:
     with Client(booted) as old:
         apply(booted, "{client_alive_interval: 6, client_alive_count_max: 1}")
         with Client(booted) as new:

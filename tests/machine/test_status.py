@@ -341,11 +341,13 @@ def test_tmout(kept: Machine) -> None:
 def test_apply_does_as_a_first_boot(kept: Machine) -> None:
     kept.run("tee", "/policy.yaml", input="#cloud-config\nssh_keepalive:\n  client_alive_interval: 45\n")
     answer = kept.run("ssh-keepalive", "apply", "/policy.yaml")
-    assert answer.stdout.startswith("ssh_keepalive: a client that stopped answering is disconnected ")
-    assert answer.stdout.endswith(f"; {DROP_IN} changed, sshd restarted\n")
+    version, promise, done = answer.stdout.splitlines()
+    assert version.startswith(f"enforced on OpenSSH {'' if kept.release.rolling else kept.release.openssh}")
+    assert promise.startswith("  a client that stopped answering is disconnected ")
+    assert done == f"{DROP_IN} changed, sshd restarted"
     assert effective(kept)["clientaliveinterval"] == "45"
     again = kept.run("ssh-keepalive", "apply", "/policy.yaml")
-    assert again.stdout.endswith(f"; {DROP_IN} unchanged\n")
+    assert again.stdout.endswith(f"\n{DROP_IN} unchanged\n")
     found = status(kept, 0)
     assert found[2:4] == [
         "asked by: ssh-keepalive apply, or an earlier instance",

@@ -1,4 +1,4 @@
-"""An sshd that runs, but not as the service's: brought into force by a person, told of by a boot."""
+"""An sshd that runs, but not as the service's: put into effect by a person, named by a boot."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
         yield machine
 
 
-def in_force(machine: Machine, *who: str) -> str:
+def in_effect(machine: Machine, *who: str) -> str:
     return "{clientaliveinterval}/{clientalivecountmax}".format(**effective(machine, *who))
 
 
@@ -101,7 +101,7 @@ def test_sshd_keeps_it(booted: Machine, name: str) -> None:
 
     kept = KEPT[name]
     is_9_2 = booted.release.openssh == "9.2"
-    assert in_force(booted) == ((is_9_2 and kept.on_9_2) or kept.pair)
+    assert in_effect(booted) == ((is_9_2 and kept.on_9_2) or kept.pair)
     values = effective(booted)
     tmout = booted.run("cat", TMOUT, check=False).stdout
     if booted.suite == "bullseye":
@@ -120,9 +120,9 @@ def test_a_bastion_has_other_times_for_some(booted: Machine) -> None:
         return
     booted.run("ssh-keepalive", "apply", "-", input=(FOLDER / "bastion.yaml").read_text())
     ten_minutes = "3/99" if booted.release.openssh == "9.2" else "5/119"
-    assert in_force(booted, "ci-runner", "192.0.2.1") == ten_minutes
-    assert in_force(booted, "deploy", "10.1.2.3") == ten_minutes
-    assert in_force(booted, "somebody", "fd00::1") == "10/3"
+    assert in_effect(booted, "ci-runner", "192.0.2.1") == ten_minutes
+    assert in_effect(booted, "deploy", "10.1.2.3") == ten_minutes
+    assert in_effect(booted, "somebody", "fd00::1") == "10/3"
 
 
 def test_every_file_is_here() -> None:
@@ -140,7 +140,7 @@ def test_what_terraform_renders(suite: str, machines: Callable[..., Machine]) ->
     assert machine.run("cat", "/run/parts").stdout == "machine\nrole\n"
     assert machine.run("cloud-init", "status").stdout == "status: done\n"
     values = effective(machine)
-    assert in_force(machine) == "5/35"
+    assert in_effect(machine) == "5/35"
     assert values["tcpkeepalive"] in ("no", "false")  # the image's; 10.6 has the other word
     if suite == "bullseye":
         assert re.findall("TMOUT=(.*)", machine.run("cat", TMOUT).stdout) == ["900"]

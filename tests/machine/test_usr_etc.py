@@ -52,7 +52,7 @@ def listener(machine: Machine) -> str:
     return machine.run("systemctl", "show", "-p", "MainPID", "ssh").stdout
 
 
-def test_the_policy_is_in_force_from_the_start(booted: Machine) -> None:
+def test_the_policy_is_in_effect_from_the_start(booted: Machine) -> None:
     assert f"/usr/lib/debian/sshd -f {MAIN} -D" in booted.run("ps", "ax", "-o", "args").stdout
     assert "ClientAliveInterval 5\n" in booted.run("cat", DROP_IN).stdout
     assert effective(booted)["clientaliveinterval"] == "5"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -177,9 +178,15 @@ def test_render_of_a_policy_that_is_taken_off(folder, capsys):
     assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: no file, enabled: false takes the policy off\n")
 
 
-def test_explain(folder, capsys):
+@pytest.mark.parametrize(("columns", "width"), [("66", 66), ("", 80)])
+def test_explain(folder, capsys, monkeypatch, columns, width):
+    def is_no_terminal(_):
+        raise OSError
+
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(os, "get_terminal_size", is_no_terminal)
     assert main(["explain", "good", "--openssh", "9.2"]) == 0
-    assert tuple(capsys.readouterr()) == (explain(Policy(unresponsive_timeout=180), (9, 2)), "")
+    assert tuple(capsys.readouterr()) == (explain(Policy(unresponsive_timeout=180), (9, 2), width), "")
 
 
 @pytest.mark.parametrize("command", ["render", "explain"])

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import pytest
 from jsonschema import Draft4Validator
 from ssh_keepalive.cli import main
+from ssh_keepalive.machine.apply import Report
 from ssh_keepalive.machine.problem import Problem as SshdProblem
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.machine.state import State
+from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import Policy, PolicyError, Problem
 
 STATUS_SCHEMA = Path(__file__).resolve().parents[2] / "schema/status.schema.json"
@@ -22,6 +24,7 @@ ROOTED = {
 }
 APPLY = "ssh_keepalive.machine.apply.apply"
 REAPPLY = "ssh_keepalive.machine.apply.reapply"
+OFF = Policy(enabled=False)
 
 
 @pytest.fixture(autouse=True)
@@ -74,11 +77,13 @@ def test_uninstall_from_this_machine_takes_the_policy_off_its_sshd_first(done):
 
 
 def test_reapply_says_what_is_in_effect(monkeypatch, capsys):
-    monkeypatch.setattr(REAPPLY, lambda host: "in effect on " + host)
+    monkeypatch.setattr(REAPPLY, lambda host: Report(host, OFF, None, (), False, False, False))
     assert main(["reapply"]) == 0
     monkeypatch.setattr(REAPPLY, lambda host: None)
     assert main(["reapply"]) == 0
-    assert capsys.readouterr().out == "in effect on this machine\nno policy on this machine\n"
+    assert capsys.readouterr().out == (
+        "off, sshd keeps its other settings\nthis machine unchanged\nno policy on this machine\n"
+    )
 
 
 A_B = SshdProblem("a", "b")
@@ -241,14 +246,51 @@ def test_status_of_a_machine_that_cannot_be_looked_at(monkeypatch, capsys, error
 
 
 @pytest.mark.parametrize(
-    ("text", "policy"),
-    [("true", Policy(unresponsive_timeout=180)), ("{enabled: false}", Policy(enabled=False))],
+    ("text", "policy", "notes", "does", "said"),
+    [
+        (
+            "{unresponsive_timeout: 3m, idle_timeout: 15m}",
+            Policy(unresponsive_timeout=180, idle_timeout=900),
+            (),
+            (True, True, False),
+            """\
+enforced on OpenSSH 9.2:
+  a client that stopped answering is disconnected 180 s after its last sign of life
+  a session without traffic ends after 900 s
+this machine changed, sshd restarted
+""",
+        ),
+        (
+            "true",
+            Policy(unresponsive_timeout=180),
+            ("one", "two"),
+            (True, False, True),
+            """\
+enforced on OpenSSH 9.2:
+  a client that stopped answering is disconnected 180 s after its last sign of life
+note: one
+note: two
+this machine changed, sshd reads it when it starts
+""",
+        ),
+        (
+            "{enabled: false}",
+            OFF,
+            (),
+            (False, False, False),
+            "off, sshd keeps its other settings\nthis machine unchanged\n",
+        ),
+    ],
 )
-def test_apply_enforces_the_policy_of_a_file(monkeypatch, capsys, tmp_path, text, policy):
-    monkeypatch.setattr(APPLY, lambda policy, host: "in effect on {}: {!r}".format(host, policy))
+def test_apply_says_what_it_did_in_short_lines(monkeypatch, capsys, tmp_path, text, policy, notes, does, said):
+    def applied(asked, host):
+        assert asked == policy
+        return Report(host, asked, translate(asked, (9, 2)) if asked.enabled else None, notes, *does)
+
+    monkeypatch.setattr(APPLY, applied)
     (tmp_path / "x").write_text("#cloud-config\nssh_keepalive: {}\n".format(text))
     assert main(["apply", str(tmp_path / "x")]) == 0
-    assert capsys.readouterr().out == "in effect on this machine: {!r}\n".format(policy)
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize(

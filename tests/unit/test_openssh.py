@@ -8,7 +8,7 @@ from ssh_keepalive.openssh import (
     fits,
     has,
     parse_version,
-    promise,
+    promises,
     translate,
     variants,
     version_of,
@@ -289,8 +289,7 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
         (
             Policy(unresponsive_timeout=180, idle_timeout=900, idle_command_timeout=7200),
             (9, 2),
-            DROPPED
-            + ", a shell without traffic ends after 900 s, a command or a subsystem without traffic after 7200 s",
+            DROPPED + ", a shell without traffic ends after 900 s, a command or a subsystem after 7200 s",
         ),
         (
             Policy(unresponsive_timeout=180, match=(ALICE,)),
@@ -300,7 +299,7 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
     ],
 )
 def test_what_is_promised(policy, version, words):
-    assert promise(translate(policy, version)) == words
+    assert ", ".join(promises(translate(policy, version))) == words
 
 
 def test_a_connection_as_sshd_is_asked_about_it():

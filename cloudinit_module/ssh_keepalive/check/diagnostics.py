@@ -160,7 +160,7 @@ def _judge_section(data: UserData, version: Optional[Version]) -> Tuple[Optional
     try:
         parsed = policy.parse(data.section)
         if parsed is not None:
-            remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(parsed)]
+            remarks += [_remark(data, "warning", problem) for problem in explanation.surprises(parsed, version)]
             if version and parsed.enabled:
                 openssh.translate(parsed, version)
     except PolicyError as error:

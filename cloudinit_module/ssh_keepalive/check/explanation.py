@@ -2,7 +2,7 @@
 """An explanation of a policy to the people who are logged in."""
 
 import textwrap
-from typing import List, Tuple, Union
+from typing import Iterable, List, Optional, Tuple, Union
 
 from ..openssh import Settings, Version, client_alive, has, name_of, translate
 from ..policy import KEY, Entry, Path, Policy, Problem
@@ -12,62 +12,72 @@ _USUAL = (10, 0)
 _DOUBLING = (9, 2)
 # Backups and Ansible's tasks are often silent for some minutes.
 _SHORTEST_HARMLESS_IDLE = 600
-_WIDTH = 100
+# What a terminal has of which nothing is known, and the narrowest in which a table can be read
+_WIDTH = 80
+_NARROWEST = 60
 
 Rows = List[Tuple[str, str]]
 
 
-def surprises(policy: Policy) -> List[Problem]:
-    """Return what is legal, but hardly what its author expects."""
-    found = _surprising_times((KEY,), policy, policy)
+def surprises(policy: Policy, version: Optional[Version] = None) -> List[Problem]:
+    """Return what is legal, but hardly what its author expects, on a version or on any."""
+    found = _surprising_times((KEY,), policy, policy, version)
     for position, entry in enumerate(policy.match):
-        found += _surprising_times((KEY, "match", position), entry, policy)
+        found += _surprising_times((KEY, "match", position), entry, policy, version)
     return found
 
 
-def explain(policy: Policy, version: Version) -> str:
-    """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot enforce it."""
+def explain(policy: Policy, version: Version, width: int = _WIDTH) -> str:
+    """Return in words what a policy does to sessions on a version; raise PolicyError if that cannot enforce it.
+
+    `width` is how many columns a line may have.
+    """
+    width = max(width, _NARROWEST)
     name = name_of(version)
     if not policy.enabled:
-        return f"On {name}: the policy is taken off, sshd has its own settings for everybody.\n"
+        return f"On {name}: the policy is removed, sshd has its own settings for everybody.\n"
     settings = translate(policy, version)
     rows = [("a dead client", _dead_client(policy, settings)), *_idle_rows(settings)]
     if policy.tcp_keep_alive is not None:
-        does = "probes idle connections, too, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
+        does = "probes idle connections, by default every two hours" if policy.tcp_keep_alive else "probes nothing"
         rows.append(("the kernel", does))
-    text = f"On {name}, for everybody\n" + _table(rows, ljust=True)
+    text = f"On {name}, for everybody\n" + _table(rows, width, ljust=True)
     times = _timeline(settings)
     if times:
-        text += "\nAfter the last sign of life, or the last byte\n" + _table(times, ljust=False)
+        text += "\nAfter the last sign of life, or the last byte\n" + _table(times, width, ljust=False)
     if settings.blocks:
-        text += "\nFor some, the rest as for everybody" + (
-            "; of two that fit and set the same, the first holds\n" if len(settings.blocks) > 1 else "\n"
-        )
-        text += "".join(_item(_for_match_entry(entry, settings)) for entry, _ in settings.blocks)
-    return text + "\nNot covered\n" + "".join(map(_item, _not_covered(settings)))
+        title = "Other times for some" + ("; the first that fits overrides others" if len(settings.blocks) > 1 else "")
+        text += f"\n{title}\n" + _items((_for_match_entry(entry, settings) for entry, _ in settings.blocks), width)
+    return text + "\nNot covered\n" + _items(_not_covered(settings), width)
 
 
-def _surprising_times(path: Path, times: Union[Policy, Entry], policy: Policy) -> List[Problem]:
+def _surprising_times(
+    path: Path, times: Union[Policy, Entry], policy: Policy, version: Optional[Version]
+) -> List[Problem]:
     found = []
     interval, count = times.client_alive_interval, times.client_alive_count_max
     if interval and count:
-        usual, doubled = (client_alive(times, version)[1] for version in (_USUAL, _DOUBLING))
+        after = f"{client_alive(times, version or _USUAL)[1]} s"
+        if version is None:
+            after += f", on OpenSSH 9.2 to 9.4 after {client_alive(times, _DOUBLING)[1]} s"
         message = (
-            "{0} x {1} reads like {2} s, but a dead client is dropped after {3} s, on OpenSSH 9.2 to 9.4 after {4} s: "
-            "unresponsive_timeout means the same everywhere"
+            f"{interval} x {count} reads like {interval * count} s, but a dead client is disconnected after {after}"
         )
-        message = message.format(interval, count, interval * count, usual, doubled)
-        found.append(Problem((*path, "client_alive_interval"), message))
+        remedy = "use unresponsive_timeout, which means the same everywhere"
+        found.append(Problem((*path, "client_alive_interval"), f"{message}: {remedy}"))
     if times.idle_timeout:
         if not _drops_dead_clients(times, policy):
-            message = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
+            message = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout"
             found.append(Problem((*path, "idle_timeout"), message))
-        key, message = "idle_timeout", ": idle_command_timeout gives commands and sftp a time of their own"
+        key, remedy = "idle_timeout", "add idle_command_timeout, a longer time for commands and sftp"
         if times.idle_command_timeout:
-            key, message = "idle_command_timeout", ""
-        if getattr(times, key) < _SHORTEST_HARMLESS_IDLE:
-            short = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
-            found.append(Problem((*path, key), short + message))
+            key, remedy = "idle_command_timeout", "set 10m or more, unless that is meant"
+        if version and not has(version, "channel-timeout"):
+            # TMOUT ends no command.
+            pass
+        elif getattr(times, key) < _SHORTEST_HARMLESS_IDLE:
+            message = "ends a command that prints nothing for so long, such as a backup or an Ansible task"
+            found.append(Problem((*path, key), f"{message}: {remedy}"))
         elif not times.idle_command_timeout and times.idle_timeout < (policy.idle_command_timeout or 0):
             message = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
             found.append(Problem((*path, key), message))
@@ -94,67 +104,56 @@ def _dead_client(times: Union[Policy, Entry], settings: Settings) -> str:
     count, pause, dropped_after = _probes(times, settings.version)
     if dropped_after:
         return (
-            f"is dropped {_duration(dropped_after)} after its last sign of life, "
+            f"is disconnected {_duration(dropped_after)} after its last sign of life, "
             f"with {_probe_count(count)} unanswered, one every {_duration(pause)}"
         )
     idle = policy.idle_timeout if times.idle_timeout is None else times.idle_timeout
-    until = "it stays until TCP gives up, by default hours later"
+    until = "it stays until TCP gives up, hours later"
     if policy.tcp_keep_alive is False:
         until = "it stays for ever if nothing is sent to it"
     if idle and has(settings.version, "channel-timeout"):
         until = "it stays until its sessions count as idle"
     if times.client_alive_interval == 0:
-        return "is not looked for: " + until
-    return "is as sshd is set otherwise: by default " + until
+        return "is never probed: " + until
+    return "is left to sshd's own settings: by default " + until
 
 
 def _idle_rows(settings: Settings) -> Rows:
     """Return what becomes of idle sessions and connections."""
     policy, version = settings.policy, settings.version
     if policy.idle_timeout is None:
-        return [("an idle session", "is as sshd is set otherwise: by default it stays")]
+        return [("an idle session", "is left to sshd's own settings: by default it stays")]
     if policy.idle_timeout == 0:
         return [("an idle session", "stays: idle_timeout is none")]
     after = _duration(policy.idle_timeout)
     if settings.tmout:
-        shell = (
-            "ends after {} at its prompt, by TMOUT: bash, zsh and ksh, not in tmux or screen; "
-            "an unfinished line counts as idle, too"
-        )
-        stays = "stays: TMOUT is for shells that wait at their prompt"
-        command = stays
+        shells = "bash, zsh and ksh, not in tmux or screen; an unfinished line is idle, too"
+        others = "stays, such as a silent command, an sftp, a forward or a ControlMaster"
         if policy.idle_command_timeout:
-            command += ", idle_command_timeout has nothing to do"
-        others = ("an idle sftp", "a forward", "a ControlMaster")
-        rows = [("an idle shell", shell.format(after)), ("a silent command", command)]
-        return rows + [(other, stays) for other in others]
+            others += "; idle_command_timeout does nothing"
+        return [("an idle shell", f"ends after {after} at its prompt, by TMOUT: {shells}"), ("anything else", others)]
     longest = _duration(policy.idle_command_timeout or policy.idle_timeout)
-    forward = "keeps its connection while it is used, idle sessions beside it end; "
-    if not has(version, "ends-silent-forwards"):
-        forward += "silent, but open, it keeps it for ever (before 9.7)"
-    else:
-        forward += "after {} of silence in all of it that connection ends, too"
-    early = ", within seconds if that was ended as idle (before 10.3)"
-    shell = f"ends after {after} without a byte typed or printed"
-    dies = "what runs in the foreground of a terminal dies, nohup children live on"
+    command = f"ends after {longest}: ssh host command, rsync, scp"
     if policy.idle_command_timeout:
-        command = (
-            f"ends after {longest}: ssh host command, rsync, scp; also ssh -t host with bash, sudo -i or tmux, "
-            "which to sshd are commands like others"
-        )
-        rows = [("an idle shell", f"{shell}; {dies}"), ("a silent command", command)]
+        command += "; to sshd ssh -t host bash, sudo -i or tmux is a command, too"
+    forward = "in use keeps its connection, while idle sessions beside it end; "
+    if has(version, "ends-silent-forwards"):
+        forward += f"after {longest} without traffic that connection ends, too"
     else:
-        rows = [("an idle shell", f"{shell}, and a silent command, too; {dies}")]
+        forward += "a silent one that is open keeps it for ever"
+    master = f"or ssh -N without an open forward ends {after} after its last session"
+    if has(version, "counts-unused-from-last-traffic"):
+        master += ", within seconds if that was ended as idle"
     return [
-        *rows,
-        ("an idle sftp", f"ends after {longest} without traffic; its client notices at the next command"),
-        ("a forward", forward.format(longest)),
         (
-            "a ControlMaster",
-            "or ssh -N without an open forward ends {} after its last session{}".format(
-                after, early if has(version, "counts-unused-from-last-traffic") else ""
-            ),
+            "an idle shell",
+            f"ends after {after} without a byte typed or printed; what runs in its foreground dies, "
+            "nohup children live on",
         ),
+        ("a silent command", command),
+        ("an idle sftp", f"ends after {longest} without traffic; its client notices at the next command"),
+        ("a forward", forward),
+        ("a ControlMaster", master),
     ]
 
 
@@ -164,7 +163,7 @@ def _timeline(settings: Settings) -> Rows:
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
         found += [(pause, f"the first of {_probe_count(count)}, to a client that does not answer")]
-        found += [(dropped_after, "that client is dropped, with its sessions")]
+        found += [(dropped_after, "that client is disconnected, with its sessions")]
     idle, commands = policy.idle_timeout, policy.idle_command_timeout
     if commands and not settings.tmout:
         found += [(commands, "a silent command or an idle sftp ends")]
@@ -200,36 +199,41 @@ def _for_match_entry(entry: Entry, settings: Settings) -> str:
 
 def _not_covered(settings: Settings) -> List[str]:
     policy, version = settings.policy, settings.version
-    found = ["sessions that are open before: they keep what sshd was set to when they began"]
+    found = ["sessions that are open already: they keep the settings that they began with"]
     everybody: Tuple[Union[Policy, Entry], ...] = (policy, *policy.match)
     directives = [dict(client_alive(times, version)[0]) for times in everybody]
     longest = max(int(one.get("ClientAliveInterval", 0)) for one in directives)
     if has(version, "probes-in-silence-only") and longest:
         found.append(
-            f"a dead client behind a command that prints more often than every {_duration(longest)}: since OpenSSH 9.2 "
-            "sshd does not probe it then; where its network is gone TCP gives up after 16 minutes, where it is frozen "
-            "it stays for ever"
+            f"a dead client behind a command that prints more often than every {_duration(longest)}: sshd does not "
+            "probe it then; if its network is gone TCP gives up after 16 minutes, if it is frozen it stays for ever"
         )
     if any(times.idle_timeout for times in everybody) and has(version, "ends-silent-forwards"):
-        found.append("a jump (ssh -J) to an sshd that probes its clients: the probes count as use of the forward")
+        found.append("a jump (ssh -J) to an sshd that probes its clients: the probes are traffic in the forward")
     if any(times.idle_timeout for times in everybody) and not settings.tmout:
-        found.append("programs that repaint (top, watch, a clock in a status line): they count as used")
+        found.append("programs that repaint (top, watch, a clock in a status line): they are never idle")
     if settings.tmout:
-        found.append("whoever leaves bash for another shell (exec dash), and zsh that reads no /etc/profile (Debian's)")
+        found.append("shells without that TMOUT: dash, and zsh where it reads no /etc/profile (Debian's)")
     return found
 
 
-def _table(rows: Rows, ljust: bool) -> str:
-    width = max(len(name) for name, _ in rows)
-    lines = []
-    for name, text in rows:
-        first = "  " + (name.ljust(width) if ljust else name.rjust(width)) + "  "
-        lines.append(textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * len(first)) + "\n")
-    return "".join(lines)
+def _table(rows: Rows, width: int, ljust: bool) -> str:
+    longest = max(len(name) for name, _ in rows)
+    return "".join(
+        _filled("  " + (name.ljust(longest) if ljust else name.rjust(longest)) + "  ", text, width)
+        for name, text in rows
+    )
 
 
-def _item(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False) + "\n"
+def _items(texts: Iterable[str], width: int) -> str:
+    return "".join(_filled("  - ", text, width) for text in texts)
+
+
+def _filled(first: str, text: str, width: int) -> str:
+    """Return a text in lines, the first with something before it, the others below the text."""
+    indent = " " * len(first)
+    lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _duration(seconds: int) -> str:

@@ -21,6 +21,7 @@ from .restarts import Restarts
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
 # How often somebody else may change a file while it is about to be replaced
 _ATTEMPTS = 3
+_OFF = "off, sshd keeps its other settings"
 
 Texts = Dict[File, Optional[str]]
 
@@ -37,17 +38,29 @@ class Report(NamedTuple):
     starts_later: bool
 
     def __str__(self) -> str:
-        does = "off, sshd keeps its other settings"
+        does = _OFF
         if self.settings:
             values = ", ".join(f"{keyword} {value}" for keyword, value in self.settings.directives)
             version = openssh.name_of(self.settings.version)
-            does = f"{openssh.promise(self.settings)} ({' on '.join(filter(None, (values, version)))})"
-        file = f"{self.file} {'changed' if self.changed else 'unchanged'}"
+            promise = ", ".join(openssh.promises(self.settings))
+            does = f"{promise} ({' on '.join(filter(None, (values, version)))})"
+        return "; ".join((f"{KEY}: {does}", *self.notes, self._done()))
+
+    def lines(self) -> List[str]:
+        """Return it for a terminal, the values left out, which are in the file."""
+        does = [_OFF]
+        if self.settings:
+            promises = (f"  {promise}" for promise in openssh.promises(self.settings))
+            does = [f"enforced on {openssh.name_of(self.settings.version)}:", *promises]
+        return [*does, *(f"note: {note}" for note in self.notes), self._done()]
+
+    def _done(self) -> str:
+        done = f"{self.file} {'changed' if self.changed else 'unchanged'}"
         if self.restarted:
-            file += ", sshd restarted"
-        elif self.changed and self.starts_later:
-            file += ", sshd reads it when it starts"
-        return "; ".join((f"{KEY}: {does}", *self.notes, file))
+            return f"{done}, sshd restarted"
+        if self.changed and self.starts_later:
+            return f"{done}, sshd reads it when it starts"
+        return done
 
 
 def apply(policy: Policy, host: Host) -> Report:
@@ -176,7 +189,7 @@ class _Run:
         with self._transaction.staged(texts):
             if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
                 self._verify_candidate(self._settings, way == _IN_MAIN, main)
-            self._put_in_force(texts, main, way == _IN_MAIN)
+            self._put_in_effect(texts, main, way == _IN_MAIN)
         is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
         file = self._server.main if is_main else self._drop_in.path
         notes = (*self._notes, *self._failed())
@@ -225,7 +238,7 @@ class _Run:
                     self._questions.ask(self._server, openssh.NOBODY)
                 raise
 
-    def _put_in_force(self, texts: Texts, main: str, in_main: bool) -> None:
+    def _put_in_effect(self, texts: Texts, main: str, in_main: bool) -> None:
         """Replace files with staged texts, verify them and restart the servers that must read them, or undo it all."""
         # A mode or an owner that is mended is nothing to be read.
         is_changed = self._transaction.unfinished or any(
@@ -240,7 +253,7 @@ class _Run:
                     self._find_again()
                 place = self._server.main if in_main else self._drop_in.path
                 self._verify(in_main, place)
-                self._restarts.bring_into_force(self._audits, is_changed, place)
+                self._restarts.put_in_effect(self._audits, is_changed, place)
                 self._audits = [one for one in self._audits if one.server not in self._restarts.doubtful]
         except BaseException as error:
             if not self._restarts.done:

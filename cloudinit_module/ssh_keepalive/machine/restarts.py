@@ -39,7 +39,7 @@ class Restarts:
         self.doubtful: List[Server] = []
         self.pending: List[SshdError] = []
 
-    def bring_into_force(self, audits: Sequence[Audit], is_changed: bool, place: str) -> None:
+    def put_in_effect(self, audits: Sequence[Audit], is_changed: bool, place: str) -> None:
         """Restart the servers that have not read what is in `place`, each if that is ours to do."""
         # Decided for all before the first, whose restart takes evidence along: the PID file may be another's.
         unread = [audit for audit in audits if self._is_unread(audit, is_changed, place)]
@@ -51,7 +51,7 @@ class Restarts:
                 continue
             if reasons:
                 message = f"{place} is written, but {server.name} was not restarted: {'; '.join(reasons)}"
-                remedy = f"{server.restart_command} brings all of that into force"
+                remedy = f"{server.restart_command} puts all of that into effect"
                 self.pending.append(SshdError(Problem(message, remedy)))
                 continue
             self._questions.check(server)
@@ -73,7 +73,7 @@ class Restarts:
             return False
         if is_changed:
             return True
-        # A text that was there before this run is to be brought into force only as somebody looks on.
+        # A text that was there before this run is to be put into effect only while somebody looks on.
         if place in reading.changed and self._host.attended:
             return True
         if not reading.is_noted:

@@ -249,7 +249,7 @@ def _inspect(text: str, request: instance.Request, host: Host, root: str) -> Sta
         found = found._replace(verdict=state.UNKNOWN)
     return found._replace(
         settings=settings,
-        promise=openssh.promise(settings),
+        promise=", ".join(openssh.promises(settings)),
         problems=(*problems, *findings.unknowns),
         notes=tuple(findings.notes),
         deviations=tuple(findings.deviations),

@@ -1,17 +1,19 @@
+import re
+
 import pytest
 from ssh_keepalive.check.explanation import _duration, explain, surprises
 from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 PAIR = (
-    "60 x 3 reads like 180 s, but a dead client is dropped after 240 s, on OpenSSH 9.2 to 9.4 after 480 s: "
-    "unresponsive_timeout means the same everywhere"
+    "60 x 3 reads like 180 s, but a dead client is disconnected after 240 s, on OpenSSH 9.2 to 9.4 after 480 s: "
+    "use unresponsive_timeout, which means the same everywhere"
 )
-NO_PROBES = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout, too"
+NO_PROBES = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout"
 COMMANDS = Policy(idle_timeout=900, idle_command_timeout=7200)
 ALL_KINDS = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
-COUNTS = "below 10m: a command that prints nothing for so long, a backup or an Ansible task, counts as idle"
-SHORT = COUNTS + ": idle_command_timeout gives commands and sftp a time of their own"
+ENDS = "ends a command that prints nothing for so long, such as a backup or an Ansible task"
+SHORT = ENDS + ": add idle_command_timeout, a longer time for commands and sftp"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ SHORT = COUNTS + ": idle_command_timeout gives commands and sftp a time of their
         (Policy(unresponsive_timeout=180, idle_timeout=60, idle_command_timeout=600), []),
         (
             Policy(unresponsive_timeout=180, idle_timeout=60, idle_command_timeout=599),
-            [("idle_command_timeout", COUNTS)],
+            [("idle_command_timeout", ENDS + ": set 10m or more, unless that is meant")],
         ),
         (Policy(idle_timeout=900), [("idle_timeout", NO_PROBES)]),
         (Policy(idle_timeout=900, client_alive_interval=0, client_alive_count_max=3), [("idle_timeout", NO_PROBES)]),
@@ -73,18 +75,22 @@ def test_the_versions_in_the_message_are_those_that_double():
 @pytest.mark.parametrize(
     ("policy", "version", "row"),
     [
-        (Policy(client_alive_interval=0), (10, 0), "a dead client    is not looked for: it stays until TCP gives up"),
+        (Policy(client_alive_interval=0), (10, 0), "a dead client    is never probed: it stays until TCP gives up"),
         (Policy(tcp_keep_alive=False), (9, 2), "by default it stays for ever if nothing is sent to it"),
-        (Policy(client_alive_interval=0, idle_timeout=900), (9, 2), "is not looked for: it stays until its sessions"),
-        (Policy(idle_timeout=900), (9, 2), "is as sshd is set otherwise: by default it stays until its sessions count"),
-        (Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4), "set otherwise: by default it stays until TCP gives"),
+        (Policy(client_alive_interval=0, idle_timeout=900), (9, 2), "is never probed: it stays until its sessions"),
+        (
+            Policy(idle_timeout=900),
+            (9, 2),
+            "own settings: by default it stays until its sessions count",
+        ),
+        (Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4), "own settings: by default it stays until TCP gives"),
         (Policy(client_alive_interval=60, client_alive_count_max=1), (8, 4), "with 1 probe unanswered, one every 1m"),
         (Policy(idle_timeout=0), (8, 4), "an idle session  stays: idle_timeout is none"),
-        (Policy(), (8, 4), "an idle session  is as sshd is set otherwise: by default it stays"),
+        (Policy(), (8, 4), "an idle session  is left to sshd's own settings: by default it stays"),
         (Policy(tcp_keep_alive=False), (8, 4), "the kernel       probes nothing"),
-        (Policy(tcp_keep_alive=True), (8, 4), "the kernel       probes idle connections, too, by default every two"),
-        (Policy(idle_timeout=900), (9, 6), "silent, but open, it keeps it for ever (before 9.7)"),
-        (Policy(idle_timeout=900), (9, 7), "after 15m of silence in all of it that connection ends, too"),
+        (Policy(tcp_keep_alive=True), (8, 4), "the kernel       probes idle connections, by default every two"),
+        (Policy(idle_timeout=900), (9, 6), "a silent one that is open keeps it for ever"),
+        (Policy(idle_timeout=900), (9, 7), "after 15m without traffic that connection ends, too"),
         (Policy(idle_timeout=900), (10, 2), "15m after its last session, within seconds if that was ended as idle"),
         (Policy(idle_timeout=900), (10, 3), "30m  the connection of a ControlMaster ends"),
         (
@@ -96,21 +102,21 @@ def test_the_versions_in_the_message_are_those_that_double():
         (
             Policy(idle_timeout=900, idle_command_timeout=7200),
             (9, 7),
-            "after 2h of silence in all of it that connection",
+            "after 2h without traffic that connection",
         ),
         (
             COMMANDS._replace(idle_fallback="tmout"),
             (8, 4),
-            "a silent command stays: TMOUT is for shells that wait at their prompt, idle_command_timeout has nothing",
+            "anything else stays, such as a silent command, an sftp, a forward or a ControlMaster; idle_command",
         ),
-        (Policy(unresponsive_timeout=180), (9, 2), "a command that prints more often than every 3s: since OpenSSH 9.2"),
-        (Policy(unresponsive_timeout=180), (9, 5), "a command that prints more often than every 5s: since OpenSSH 9.2"),
+        (Policy(unresponsive_timeout=180), (9, 2), "a command that prints more often than every 3s: sshd does not"),
+        (Policy(unresponsive_timeout=180), (9, 5), "a command that prints more often than every 5s: sshd does not"),
         (
             Policy(idle_timeout=900),
             (9, 7),
-            "a jump (ssh -J) to an sshd that probes its clients: the probes count as use",
+            "a jump (ssh -J) to an sshd that probes its clients: the probes are traffic",
         ),
-        (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is taken off, sshd has its own settings"),
+        (Policy(enabled=False), (8, 0), "On OpenSSH 8.0: the policy is removed, sshd has its own settings"),
     ],
 )
 def test_what_is_said_where(policy, version, row):
@@ -123,9 +129,33 @@ def test_a_screenful_is_enough():
         policy = Policy(unresponsive_timeout=180, idle_timeout=900, idle_fallback="tmout")
         if version >= (10, 5):
             policy = policy._replace(match=entries)
-        lines = explain(policy, version).splitlines()
+        for width in (60, 80, 120):
+            lines = explain(policy, version, width).splitlines()
+            assert max(map(len, lines)) <= width
         assert len(lines) <= 30
-        assert max(map(len, lines)) <= 100
+        # In a window that is hardly one, words and not letters are what a line breaks between.
+        assert explain(policy, version, 1) == explain(policy, version, 60)
+
+
+@pytest.mark.parametrize(
+    "policy", [COMMANDS, Policy(client_alive_interval=60, client_alive_count_max=3, idle_timeout=900)]
+)
+def test_only_the_version_that_was_asked_for_is_spoken_of(policy):
+    for version in ((9, 2), (9, 7), (10, 0), (10, 6)):
+        said = explain(policy, version)
+        assert re.findall(r"[0-9]+\.[0-9]+", said) == ["{}.{}".format(*version)]
+
+
+def test_a_surprise_is_one_of_the_version_that_was_asked_for():
+    policy = Policy(client_alive_interval=60, client_alive_count_max=3, idle_timeout=300)
+    versions = ((8, 4), (9, 2), (10, 0))
+    said = {version: [problem.message for problem in surprises(policy, version)] for version in versions}
+    pair = (
+        "60 x 3 reads like 180 s, but a dead client is disconnected after {} s: "
+        "use unresponsive_timeout, which means the same everywhere"
+    )
+    # By TMOUT no command ends.
+    assert said == {(8, 4): [pair.format(240)], (9, 2): [pair.format(480), SHORT], (10, 0): [pair.format(240), SHORT]}
 
 
 def test_dead_clients_behind_output_are_named_where_they_are_missed():

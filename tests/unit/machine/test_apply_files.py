@@ -64,7 +64,7 @@ def killed_at(step, policy, machine):
 PENDING = re.compile(
     r"/etc/ssh/sshd_config\.d/00-ssh-keepalive\.conf is written, but ssh\.service \(process \d+, port 22\) was not "
     r"restarted: /etc/ssh/sshd_config\.d may have changed since it read that: "
-    r"systemctl restart ssh\.service brings all of that into force$"
+    r"systemctl restart ssh\.service puts all of that into effect$"
     r"|whether ssh\.service \(process \d+, port 22\) has read /etc/ssh/sshd_config\.d as it is now is not known: "
     r"systemctl restart ssh\.service settles it$"
 )

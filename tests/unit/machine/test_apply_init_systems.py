@@ -101,7 +101,7 @@ def test_a_pid_file_that_is_wrong_tells_nothing(machine, text, command):
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) was not "
         "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
         + command
-        + " brings all of that into force"
+        + " puts all of that into effect"
     )
     assert "restart" not in verbs(machine)
 

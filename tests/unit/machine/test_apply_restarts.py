@@ -135,7 +135,7 @@ def test_a_unit_that_is_starting_is_left_to_start(running):
     running.set_unit(ActiveState="activating", SubState="start-post", _looks=99)
     assert pending(running).endswith(
         "00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not restarted: "
-        "ssh.service is starting: systemctl restart ssh.service brings all of that into force"
+        "ssh.service is starting: systemctl restart ssh.service puts all of that into effect"
     )
     assert "Interval 5" in running.file.read_text()
     assert running.verbs() == []
@@ -157,7 +157,7 @@ def test_what_others_have_changed_since_is_not_brought_into_force(running, atten
     assert pending(running, attended=attended) == (
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not "
         "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d, /etc/ssh/sshd_config.d/50-other.conf may have "
-        "changed since it read that: systemctl restart ssh.service brings all of that into force"
+        "changed since it read that: systemctl restart ssh.service puts all of that into effect"
     )
     assert "Interval 5" in running.file.read_text()
     assert running.verbs() == []
@@ -168,7 +168,7 @@ def test_an_address_on_which_it_does_not_listen_keeps_it_from_being_restarted(ma
     machine.start()
     assert pending(machine).endswith(
         " was not restarted: it does not listen on 192.0.2.5:22, which its configuration now names: "
-        "systemctl restart ssh.service brings all of that into force"
+        "systemctl restart ssh.service puts all of that into effect"
     )
 
 
@@ -177,7 +177,7 @@ def test_an_address_that_the_machine_has_lost_keeps_it_from_being_restarted(mach
     machine.start(addresses=[("192.0.2.5", 22), ("127.0.0.1", 22)])
     assert pending(machine).endswith(
         " was not restarted: 192.0.2.5:22, which its configuration names, is no address of this machine now: "
-        "systemctl restart ssh.service brings all of that into force"
+        "systemctl restart ssh.service puts all of that into effect"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_unit_that_others_have_changed_since_keeps_it_from_being_restarted(mac
     unit.write_text("[Service]\nExecStartPre=/bin/false\n")
     assert pending(machine).endswith(
         " was not restarted: /etc/systemd/system/ssh.service.d/x.conf may have changed since it read that: "
-        "systemctl restart ssh.service brings all of that into force"
+        "systemctl restart ssh.service puts all of that into effect"
     )
     assert machine.verbs() == []
 
@@ -238,7 +238,7 @@ def test_a_condition_that_would_keep_it_from_being_started(machine, condition, i
         return
     assert pending(machine).endswith(
         " was not restarted: ssh.service would not be started again, by a condition on "
-        "/etc/ssh/sshd_not_to_be_run: systemctl restart ssh.service brings all of that into force"
+        "/etc/ssh/sshd_not_to_be_run: systemctl restart ssh.service puts all of that into effect"
     )
 
 
@@ -281,7 +281,7 @@ def test_an_attended_run_with_nothing_to_write_does_not_restart_for_what_others_
     assert pending(machine, attended=True) == (
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but ssh.service (process 5000001, port 22) was not "
         "restarted: /etc/ssh/sshd_config, /etc/ssh/sshd_config.d may have changed since it read that: "
-        "systemctl restart ssh.service brings all of that into force"
+        "systemctl restart ssh.service puts all of that into effect"
     )
     assert machine.verbs() == []
 
@@ -406,7 +406,7 @@ def test_a_unit_that_would_start_its_sshd_with_another_command_is_not_restarted(
     machine.add_unit("ssh.service", words="-D -4", MainPID="5000001", ActiveState="active", SubState="running")
     assert pending(machine).endswith(
         " was not restarted: ssh.service would start it with another command than it was started with: "
-        "systemctl restart ssh.service brings all of that into force"
+        "systemctl restart ssh.service puts all of that into effect"
     )
     assert machine.verbs() == []
 
