@@ -50,31 +50,31 @@ _JSON = Argument("--json", {"action": "store_true", "help": "as JSON, for progra
 _ROOT = Argument("--root", {"default": "/", "metavar": "DIR", "help": "the image's root (default: /, this machine)"})
 _WITH_CLOUD_INIT = Argument(
     "--with-cloud-init",
-    {"metavar": "FILE", "help": "cloud-init's schema-cloud-config-v1.json, to print it with the key in it"},
+    {"metavar": "FILE", "help": "cloud-init's schema-cloud-config-v1.json: print that with the key in it"},
 )
 
 COMMANDS = {
     "check": Command(
         commands.check_files,
-        "say what is wrong in user-data, exit 1 if something is",
+        "name each mistake in user-data, with its line; exit 1 if there is one",
         (_FILES, _FORMAT, _ANY_OPENSSH),
         ("check user-data", "check --openssh debian-12 *.yaml", "check --format json - <user-data"),
     ),
     "render": Command(
         commands.render_file,
-        "print the drop-in that a policy is translated to for an OpenSSH, and the file for TMOUT if there is one",
+        "print the lines that sshd gets for a policy, and the file that sets TMOUT if there is one",
         (_FILE, _OPENSSH),
         ("render user-data --openssh 9.2", "render user-data --openssh ubuntu-24.04 2>/dev/null | less"),
     ),
     "explain": Command(
         commands.explain_file,
-        "say what becomes of dead clients and idle sessions on an OpenSSH, and what is not covered",
+        "say what becomes of dead clients and idle sessions, when, and what is not covered",
         (_FILE, _OPENSSH),
         ("explain user-data --openssh debian-13",),
     ),
     "schema": Command(
         commands.print_schema,
-        "print the JSON schema of the key, for editors",
+        "print the JSON schema of ssh_keepalive, for editors",
         (_WITH_CLOUD_INIT,),
         ("schema >ssh-keepalive.schema.json", "schema --with-cloud-init schema-cloud-config-v1.json"),
     ),
@@ -86,43 +86,43 @@ COMMANDS = {
     ),
     "uninstall": Command(
         commands.clear_image,
-        "take everything out of an image again",
+        "remove all that install has put into an image",
         (_ROOT,),
         ("uninstall --root /mnt/image",),
     ),
     "register": Command(
         commands.change_image,
-        "have an image's cloud-init run the module that is in it, and know its key",
+        "have cloud-init of an image run the module that is in it, and know its key",
         (_ROOT,),
         ("register",),
     ),
     "unregister": Command(
         commands.change_image,
-        "give an image's cloud-init its own list of modules and schema back",
+        "give cloud-init of an image its own list of modules and its own schema back",
         (_ROOT,),
         ("unregister",),
     ),
     "status": Command(
         commands.print_status,
-        "say whether this machine's policy is in effect, and what is to be done if not",
+        "say whether this machine's policy is in effect, and what to do if not",
         (_JSON, _ROOT),
         ("status", "status --json", "status --root /mnt/image"),
     ),
     "apply": Command(
         commands.apply_file,
-        "have this machine enforce the policy of a file, verified as at its first boot",
+        "enforce the policy of a file on this machine, verified as at a first boot",
         (_FILE,),
         ("apply user-data", "apply - <user-data"),
     ),
     "note": Command(
         commands.note_reading,
-        "note what sshd has read, before others change its files, and fail if it is not what was asked; for a unit",
+        "note what sshd has read, and fail if that is not what was asked; a unit runs it",
         (),
         ("note",),
     ),
     "reapply": Command(
         commands.reapply_policy,
-        "translate this machine's policy anew, after an upgrade of OpenSSH",
+        "translate this machine's policy for the OpenSSH that is here now, after an upgrade",
         (),
         ("reapply",),
     ),
@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     top = argparse.ArgumentParser(
         prog="ssh-keepalive",
-        description="Check user-data with ssh_keepalive, and put the module into images.",
+        description="Check ssh_keepalive in user-data, put its module into images, and see what it does on a machine.",
         epilog="Each command has help of its own, with examples: ssh-keepalive check --help",
     )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

@@ -146,6 +146,13 @@ def test_the_completions_are_where_the_shells_look(deb: Path, rpm: Path) -> None
     assert "/usr/share/zsh/site-functions/_ssh-keepalive" in listed[rpm]
 
 
+@pytest.mark.parametrize("schema", ["check", "ssh-keepalive", "status"])
+def test_the_schemas_are_where_the_manual_page_says(deb: Path, rpm: Path, schema: str) -> None:
+    file = f"/usr/share/cloud-init-ssh-keepalive/{schema}.schema.json"
+    assert f"{file}\n" in subprocess.run(("dpkg", "-c", deb), stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert file in subprocess.run(("rpm", "-qlp", rpm), stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+
 def test_install_and_purge_leave_the_tree_as_it_was(suite: str, deb: Path, machines: Callable[..., Machine]) -> None:
     root = machines(suite).root
     before, verified = tree(root), chroot(root, VERIFY)

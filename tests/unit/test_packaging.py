@@ -5,10 +5,12 @@ import re
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from ssh_keepalive import __version__, cli, paths
+from ssh_keepalive.policy import load_schema
 
 TOP = Path(__file__).resolve().parents[2]
 PACKAGING = TOP / "packaging"
@@ -133,6 +135,21 @@ def test_the_manual_page_has_every_command():
         option for parser in [cli.parser(), *commands.choices.values()] for option in parser._option_string_actions
     }
     assert [option for option in options if option.replace("-", "\\-") not in page] == []
+
+
+def test_the_manual_page_has_every_key_in_the_words_of_the_schema():
+    page = " ".join((PACKAGING / "ssh-keepalive.8").read_text().split())
+    for key, subschema in load_schema()["properties"]["ssh_keepalive"]["properties"].items():
+        if subschema["examples"]:
+            assert '.BR {} ": {title}" {description} '.format(key, **subschema) in page
+
+
+def test_the_manual_page_has_the_date_of_the_packages():
+    date = re.search(
+        r"^ -- .*, (.*) [0-9:]+ \+0000$", (PACKAGING / "debian/changelog").read_text(), re.MULTILINE
+    ).group(1)
+    (stated,) = re.findall("^.TH SSH-KEEPALIVE 8 ([0-9-]+) ", (PACKAGING / "ssh-keepalive.8").read_text())
+    assert datetime.strptime(date, "%d %b %Y") == datetime.strptime(stated, "%Y-%m-%d")
 
 
 @pytest.mark.parametrize("name", ["build.sh", "debian/rules"])
