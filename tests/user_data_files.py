@@ -31,7 +31,10 @@ UNLISTED = (
     "warning: cloud_init_modules: replaces the image's list, and cloud-init would not run ssh_keepalive: "
     "add - [ssh_keepalive] after ssh"
 )
-REPLACED = "warning: ssh_keepalive: replaced by that of part 2: by default cloud-init does not merge what is in a key"
+REPLACED = (
+    "warning: ssh_keepalive: part 2 replaces it, by default cloud-init does not merge what is in a key: "
+    "write it in one part"
+)
 SIXTY_THREE = (
     "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is disconnected after "
     "240 s, on OpenSSH 9.2 to 9.4 after 480 s: use unresponsive_timeout, which means the same everywhere"

@@ -186,7 +186,7 @@ def promises(settings: Settings) -> Iterator[str]:
     elif policy.idle_timeout == 0:
         yield "no idle session is ended"
     if settings.blocks:
-        yield "other times for those whom match names"
+        yield "match sets other times for some"
 
 
 def expected(settings: Settings, connection: Connection) -> Directives:

@@ -15,7 +15,7 @@ _BLOCK = f"(?m)^{BEGIN}\n(?:(?!{BEGIN}).*\n)*?{END}(?:\n|\\Z)"
 
 
 def criterion(entry: Entry) -> str:
-    """Return whom a match entry is for, as its Match line says it."""
+    """Return the criterion of a match entry as its Match line has it."""
     return f"{entry.criterion.capitalize()} {','.join(entry.patterns)}"
 
 

@@ -294,7 +294,7 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
         (
             Policy(unresponsive_timeout=180, match=(ALICE,)),
             (9, 2),
-            DROPPED + ", other times for those whom match names",
+            DROPPED + ", match sets other times for some",
         ),
     ],
 )

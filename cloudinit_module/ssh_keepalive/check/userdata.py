@@ -164,7 +164,7 @@ def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData
             continue
         key, use = config[KEY]
         if result.part:
-            message = "replaced by that of part {}: by default cloud-init does not merge what is in a key"
+            message = "part {} replaces it, by default cloud-init does not merge what is in a key: write it in one part"
             remark = Remark("warning", message.format(part.number), (KEY,), result.part)
             remarks.append(remark._replace(place=result.scalars[(KEY, "")].place))
         is_known = True

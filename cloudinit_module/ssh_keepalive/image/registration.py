@@ -34,9 +34,9 @@ from .root import ImageError, Root
 
 
 class File(NamedTuple):
-    """Hold what a file of the registration is to be.
+    """Hold a file as the registration writes it.
 
-    `replaces` tells whether it stands in the place of another's, `target` is where a symbolic link leads.
+    `replaces` tells whether it takes the place of another package's file, `target` where a symbolic link leads.
     """
 
     path: str
@@ -55,9 +55,10 @@ class Registration(NamedTuple):
 
 
 class Status(NamedTuple):
-    """Hold what is not as register would have it: a file of the module that is not there, and files it would change.
+    """Hold what is not as register leaves it.
 
-    `notes` are what is worth knowing beside that.
+    `missing` is a file of the module that is not there, None if all are. `changed` are the files that register would
+    change, and `notes` what changes no verdict.
     """
 
     missing: Optional[str]

@@ -12,10 +12,10 @@ _TELLING = "clientalive|tcpkeepalive|channeltimeout|unusedconnection|port|listen
 
 
 class Arguments(NamedTuple):
-    """Hold what a command line says: the main file (None: the program's own), and options for one that is asked.
+    """Hold the command line of an sshd.
 
-    `serves_one` says that it serves the connection that it was started for, and takes no others (-i), `stays` that it
-    stays in the foreground (-D, -d).
+    `main` is its main file, None for the program's own. `options` are those that an sshd gets, too, that is asked in
+    its place. `serves_one` says that it serves one connection (-i), `stays` that it stays in the foreground (-D, -d).
     """
 
     main: Optional[str] = None
@@ -35,7 +35,7 @@ class Arguments(NamedTuple):
         return tuple(word for number, word in enumerate(self.options) if not {number, number - 1} & quiet)
 
     def settings(self) -> Dict[str, str]:
-        """Return what `-o` sets, by keyword in lower case: it comes before all files, and the first one wins."""
+        """Return what `-o` sets, by keyword in lower case. It overrides all files, the first one the others."""
         found: Dict[str, str] = {}
         for flag, value in zip(self.options, self.options[1:]):
             if flag == "-o":

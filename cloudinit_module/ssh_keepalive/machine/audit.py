@@ -21,11 +21,11 @@ _WORTH_A_QUESTION = 5.0
 
 
 class Audit(NamedTuple):
-    """Hold what a server was asked, and where it deviates from what is expected of it.
+    """Hold what a server was asked, and where its answers deviate from what is expected.
 
-    `main` is the file that it reads first, `like` is nobody, who connects to an address of the server's, `reply` is
-    about that one, `inputs` is what was read then, `included` what its Includes fitted, and `matches` are all Match
-    lines. `notes` tell of whom nobody was asked about.
+    `main` is the file that it reads first. `like` is the connection of nobody in particular to an address of the
+    server, and `reply` the answer about it. `inputs` are the files that were read for that, `included` those that its
+    Includes fit, `matches` all Match lines. `notes` name the match entries that it was not asked about.
     """
 
     server: Server
@@ -105,7 +105,7 @@ def audit(
     questions: Questions,
     host: Host,
 ) -> Audit:
-    """Ask a server about everybody; without settings about nobody in particular alone.
+    """Ask a server about all connections that are to be asked about; without settings about nobody in particular only.
 
     Raise SshdError if it refuses its configuration or does not answer.
     """
@@ -177,9 +177,9 @@ def _audit_of(reply: Reply, like: Connection, server: Server, settings: Optional
 
 
 def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
-    """Note which of the servers that are there now have read what was verified, for status and the next run.
+    """Record which of the servers of now have read what was verified, for status and the next run.
 
-    Those that were restarted have read it; of the others only those are noted anew of which that is known.
+    Those that were restarted have read it. Of the others, those are recorded anew of which it is known.
     """
     old = record.load(host)
     anew = {_started_by(server) for server in restarted}

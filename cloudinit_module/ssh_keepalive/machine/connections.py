@@ -19,9 +19,9 @@ _MOST_ENTRIES = 6
 
 
 class Chosen(NamedTuple):
-    """Hold connections to ask about, and what is to be said of match entries that are not asked about.
+    """Hold the connections to ask about; `notes` name the match entries that are not asked about.
 
-    `root` is None where it is not known in which groups root is, and that matters.
+    `root` is None if a match entry is for a group, and root's groups are not known.
     """
 
     root: Optional[Connection]
@@ -55,10 +55,10 @@ def _listened(values: Mapping[str, Sequence[str]]) -> List[str]:
 
 
 def chosen(settings: Settings, like: Connection, host: Host, has_others: bool) -> Chosen:
-    """Return root and some whom match entries fit, in another one's place: a bounded number of them.
+    """Return connections of root and of people that match entries fit, a bounded number of them.
 
-    One for each set of times, since which entry fits is known; where somebody else has Match lines, too (`has_others`),
-    which may override some of ours, as many as the bound allows.
+    All are made from the connection `like`. There is one for each set of times. Where others have Match lines, too
+    (`has_others`), which may override ours, there are as many as the bound allows.
     """
     if not settings.blocks:
         return Chosen(like._replace(user="root"), (), ())

@@ -25,9 +25,10 @@ class ChangedError(SshdError):
 
 
 class File(NamedTuple):
-    """Hold a file's path, the mode that it is to have (None: as it is), and where what nobody reads is beside it.
+    """Hold a file that a run may replace.
 
-    All that is aside is a dot file of the same file system.
+    `mode` is the mode that it is to have, None to leave that as it is. `aside` begins the names of what is staged for
+    it: dot files of the same file system, which no sshd reads.
     """
 
     path: str

@@ -28,11 +28,10 @@ class SlowError(SshdError):
 
 
 class Host:
-    """Know one machine: `services` are the names under which sshd may be started, `root` is for tests.
+    """Run commands on a machine, within a budget of time.
 
-    `path` holds the folders in which programs are looked for.
-
-    `attended` says that a person looks on: what nobody asked a person about, an unattended run leaves alone.
+    `services` are the names that sshd's service may have, and `path` the folders in which programs are looked for.
+    `attended` says that a person watches the run; an unattended run changes less. `root` is for tests.
     """
 
     def __init__(

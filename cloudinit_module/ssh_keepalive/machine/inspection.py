@@ -26,8 +26,8 @@ _MOST_CONNECTIONS = 250
 class Findings:
     """Gather what was found of the servers, one after the other.
 
-    `changed` is when a file that one reads changed last, `read` when each process has read its files last, as far as it
-    says so.
+    `changed` is the last change of a file that one of them reads. `read` is when each process has last read its files,
+    if it tells.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from ..policy import KEY
 if TYPE_CHECKING:
     from .misreading import Misreading
 
-# What stands later wins, key by key: cloudinit/stages.py, fetch_base_config, and helpers.py, ConfigMerger.
+# What stands later overrides, key by key: cloudinit/stages.py, fetch_base_config, and helpers.py, ConfigMerger.
 _COMMAND_LINE = "the kernel's command line"
 # What cloud-init was handed, and what it has made of all parts of that
 _DATA = (
@@ -34,10 +34,11 @@ class Failure(NamedTuple):
 
 
 class Request(NamedTuple):
-    """Hold the section that the module gets, who has a say in it (the last one first), and how the module failed.
+    """Hold what cloud-init's configuration asks for on this instance.
 
-    `misreadings` are sections that cloud-init does not hand to it, and `unlisted` says why cloud-init does not run it
-    on this instance, whatever the image's list is; "" if it does.
+    `section` is what the module gets, `sources` where it comes from (the first overrides the others), and `failure` how
+    the module failed. `misreadings` are sections that cloud-init has ignored. `unlisted` says why cloud-init does not
+    run the module on this instance, whatever the image's list is; "" if it does.
     """
 
     section: Any

@@ -22,10 +22,10 @@ _BY_ITSELF = "nothing is wrong in it, grep -i user.data /var/log/cloud-init.log 
 
 
 class Misreading(NamedTuple):
-    """Hold whose section cloud-init has ignored, why and where, and what to do.
+    """Hold a section that cloud-init has ignored: where it is, why, and what to do.
 
-    `policy` is what that section asks for, None where that cannot be read, or is refused. It is not `certain` where the
-    section may be for others.
+    `policy` is what it asks for, None if it cannot be read or is refused. It is not `certain` that cloud-init should
+    have read it where it may be meant for other machines.
     """
 
     source: str

@@ -26,10 +26,11 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 
 
 class Listener(NamedTuple):
-    """Name a process that takes connections, and its command line's words; None where its title is cut.
+    """Hold a process that takes connections.
 
-    `began` is in clock ticks since the boot; `sockets` are the inodes of those that it listens on, which change
-    whenever it reads its files anew; `program` is None where that was replaced since. `addresses` are of TCP.
+    The words of its command line are None if its title is cut off. `began` is in clock ticks since the boot. `sockets`
+    are the inodes of the sockets that it listens on: they change whenever it reads its files anew. `program` is None if
+    it was replaced since the start. `addresses` are those of TCP.
     """
 
     pid: int

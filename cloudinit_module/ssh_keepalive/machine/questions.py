@@ -19,7 +19,7 @@ NO_FOLDER, NO_KEYS = "privilege separation directory", "no hostkeys available"
 class Reply(NamedTuple):
     """Hold what an sshd reports for a connection, and its trace.
 
-    `about` is False where it was asked about nobody, since it did not answer about somebody in time.
+    `about` is False if sshd did not answer about the connection in time, and was asked about nobody in particular.
     """
 
     values: str

@@ -27,9 +27,10 @@ _START_SECONDS = 2.0
 
 
 class Inputs(NamedTuple):
-    """Identify what a server reads: (device, inode, time, size, hash) of each file, times of folders.
+    """Identify what a server reads.
 
-    A time is when the file or folder, a link on the way to it or a folder above it was changed or moved last, in ns.
+    `files` has (device, inode, time, size, hash) of each file, `folders` the time of each folder that an Include names.
+    A time is the last change of the file or folder, of a link on the way to it, or of a folder above it, in ns.
     """
 
     files: Dict[str, List[Any]]
@@ -71,10 +72,10 @@ class Record(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Say what a server has read: `is_current` what is there now, None if that is not known.
+    """Say what a server has read.
 
-    `changed` names what is, or may be, another than it has read, and `policy` is the section that it has read if that
-    was noted.
+    `is_current` tells whether that is its configuration as it is now, None for unknown. `changed` names the files that
+    have changed since, or may have. `policy` is the section that it has read, if the record has one.
     """
 
     is_current: Optional[bool]

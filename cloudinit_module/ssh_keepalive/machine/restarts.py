@@ -25,7 +25,8 @@ _SIGNAL_SECONDS = 5.0
 class Restarts:
     """Have servers read what a transaction has replaced, and have them read the old text if that fails.
 
-    `pending` is what keeps a text that is right, and stays, from being in effect, or from being known to be.
+    `done` are the servers that were restarted. `pending` says why a verified text, which stays, is not in effect yet,
+    or is not known to be.
     """
 
     def __init__(self, transaction: Transaction, questions: Questions, host: Host) -> None:

@@ -21,10 +21,10 @@ _SETTLING_SECONDS = 3.0
 
 
 class Server(NamedTuple):
-    """Name an sshd: its program and main file, and what starts it and which process it is, if any does and is.
+    """Hold an sshd: its program, its main file, what starts it (`unit` or `script`), and its process (`listener`).
 
-    `arguments` are None where the process does not tell them, and its unit neither. Since `steady_since`, in ticks
-    since the boot, the clock was not set. `script_words` are what the script would start it with.
+    `arguments` are None if neither the process nor its unit tells them. `script_words` are the command with which the
+    script would start it. The clock was not set since `steady_since`, in ticks since the boot.
     """
 
     program: str

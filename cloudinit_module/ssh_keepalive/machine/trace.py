@@ -2,7 +2,8 @@
 """What `sshd -T -ddd` tells about the files that it reads and the lines in them.
 
 It reads everything twice: once for the globals, then for the Match blocks that fit, whose values come before all
-globals. In each pass the first value wins, and in the second the main file is called "reprocess config" (servconf.c).
+globals. In each pass the first value overrides later ones. The second pass calls the main file "reprocess config"
+(servconf.c).
 """
 
 import re

@@ -25,7 +25,7 @@ class Mismatch(NamedTuple):
 
 
 class Deviation(NamedTuple):
-    """Tell a value of sshd's that is not the expected one.
+    """Hold a value that sshd reports and that is not the expected one.
 
     `connections` says for whom, "" for all; `set_by` is FILE:LINE, or the option that sshd was started with, and
     `matches` are the Match lines that fit whom it was asked about.
@@ -116,7 +116,7 @@ def deviations(
             line = trace.winner(keyword, reply.trace, main)
             place = line and line.place
             if line and line.value == mismatch.expected:
-                # Only an option overrides the line that wins: one that a wrapper adds to what it was asked with, say.
+                # Only an option overrides the line that sets it, such as one that a wrapper adds.
                 place = f"-o {keyword}={mismatch.reported}"
             if keyword == "ChannelTimeout" and not openssh.has(settings.version, "channel-timeout-in-match"):
                 # In a Match of somebody's it is printed and does nothing.
