@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""SSH keepalive: have sshd drop dead clients and idle sessions, from the first boot on."""
+"""SSH keepalive: have sshd disconnect dead clients and end idle sessions, from the first boot on."""
 
 # Only the standard library here, and no attribute called schema: anything else aborts cloud-init's whole boot stage.
 import logging
@@ -9,8 +9,8 @@ distros = ["all"]
 meta = {
     "id": "cc_ssh_keepalive",
     "name": "SSH keepalive",
-    "title": "Have sshd drop dead clients and idle sessions",
-    "description": "Enforce the policy of ``ssh_keepalive`` in sshd's configuration, and ask the sshd that serves.",
+    "title": "Disconnect dead SSH clients and end idle sessions",
+    "description": "Have sshd enforce the times of ``ssh_keepalive``, and verify with sshd that they are in effect.",
     "distros": distros,
     "examples": ["ssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"],
     "frequency": frequency,
