@@ -17,7 +17,7 @@ host-peers: HOST_PACKAGES := piuparts
 .PHONY: demo test test-all measure bench package lint unit mutants machine newest pins clean
 
 # SUITES names other releases: bullseye, bookworm, trixie, forky
-demo: host $(VENV)/installed  ## a real first boot, whose sshd drops a dead client and an idle one
+demo: host $(VENV)/installed  ## a real first boot, whose sshd disconnects a dead client and ends an idle session
 	@$(BIN)/python tools/demo.py $(SUITES)
 
 test: lint unit machine  ## all but what takes long
