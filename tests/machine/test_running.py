@@ -100,7 +100,7 @@ def test_missing_host_keys_are_stood_in_for(booted: Machine) -> None:
     assert interval(booted) == "33"
 
 
-def test_what_another_has_changed_is_not_brought_into_force(booted: Machine) -> None:
+def test_what_another_has_changed_is_not_put_into_effect(booted: Machine) -> None:
     other = "/etc/ssh/sshd_config.d/90-z.conf"
     apply(booted, "{client_alive_interval: 34}")
     before = starts(booted)

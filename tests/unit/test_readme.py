@@ -47,9 +47,17 @@ def test_the_table_of_keys_is_the_schemas():
     assert re.search("<!-- keys:.*-->\n(.*?)\n<!-- /keys -->", README, re.DOTALL).group(1) == key_table()
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
-def test_every_yaml_block_is_accepted(block):
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "repos:" not in block])
+def test_every_policy_is_accepted(block):
     assert parse(yaml.safe_load(block)["ssh_keepalive"]) is not None
+
+
+def test_the_hook_is_there_and_takes_its_arguments():
+    (block,) = [block for block in blocks("yaml") if "repos:" in block]
+    (hook,) = yaml.safe_load(block)["repos"][0]["hooks"]
+    (known,) = yaml.safe_load(text(".pre-commit-hooks.yaml"))
+    assert hook["id"] == known["id"]
+    parser().parse_args([*known["entry"].split()[1:], *hook["args"], "user-data.yaml"])
 
 
 @pytest.mark.parametrize("file", sorted((TOP / "examples/user-data").iterdir()), ids=lambda file: file.name)

@@ -149,7 +149,7 @@ def test_a_unit_whose_program_is_reading_its_files_is_waited_for(running):
 
 
 @pytest.mark.parametrize("attended", [False, True])
-def test_what_others_have_changed_since_is_not_brought_into_force(running, attended):
+def test_what_others_have_changed_since_is_not_put_into_effect(running, attended):
     other = running.file.parent / "50-other.conf"
     other.write_text("UsePAM yes\n")
     with running.main.open("a") as stream:
@@ -287,7 +287,7 @@ def test_an_attended_run_with_nothing_to_write_does_not_restart_for_what_others_
 
 
 @pytest.mark.parametrize("attended", [False, True])
-def test_a_text_that_only_our_file_is_newer_with_is_brought_into_force_when_somebody_looks_on(machine, attended):
+def test_a_text_that_only_our_file_is_newer_with_is_put_into_effect_when_somebody_looks_on(machine, attended):
     apply(OLD, machine.host())
     machine.start()
     apply(OLD, machine.host())
