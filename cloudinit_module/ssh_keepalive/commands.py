@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _File(NamedTuple):
-    """Hold what is in a file of user-data; `content` is None for one that cannot be read, for that `reason`."""
+    """Hold a file of user-data; `content` is None if it cannot be read, and `reason` says why."""
 
     name: str
     content: Optional[bytes]

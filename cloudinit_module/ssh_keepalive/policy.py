@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 class Policy(NamedTuple):
     """State what a machine is to do.
 
-    Times are in seconds; None leaves sshd's own setting alone. An idle_timeout of 0 is `none`: it ends nobody.
+    Times are in seconds; None leaves sshd's own setting alone. An idle_timeout of 0 is `none`: it ends no session.
     """
 
     enabled: bool = True
@@ -107,7 +107,7 @@ def dotted(path: Path) -> str:
 
 
 def parse(section: Any) -> Optional[Policy]:
-    """Return the policy that a section asks for, None for one that is null.
+    """Return the policy that a section asks for, None if the section is null.
 
     Raise PolicyError with every problem at once.
     """

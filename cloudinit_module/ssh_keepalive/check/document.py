@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """Say where a key or value stands; `written` is a plain one's text, `value` what YAML makes of it."""
+    """Hold a key or value: its place, its `value` in Python, and as `written` if it is not in quotes."""
 
     place: Place
     value: Any
@@ -183,9 +183,9 @@ def duplicates(top: Node) -> List[Duplicate]:
 
 
 def ambiguous(top: Node) -> List[Duplicate]:
-    """Return the keys that mappings have from more than one that `<<` merges; `line` has the first one's.
+    """Return the keys that a mapping gets from more than one mapping by `<<`; `line` is the first one's.
 
-    PyYAML 6.0.4 takes another of them than those before (https://github.com/yaml/pyyaml/issues/953).
+    PyYAML 6.0.4 takes another of them than the versions before it (https://github.com/yaml/pyyaml/issues/953).
     """
     found = []
     for path, mapping in _mappings(top):

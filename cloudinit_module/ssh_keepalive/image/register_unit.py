@@ -93,7 +93,7 @@ def _script(schema: str) -> str:
 
 
 def lines(root: Root, schema: Optional[str]) -> List[str]:
-    """Return the lines by which a boot knows what a list was made from; `schema` is None for one that is to come."""
+    """Return the lines by which a boot knows what a list was made from; `schema` is None if there is none yet."""
     schemas = [(file, root.read(file)) for file in (schema, f"{schema}{ORIGINAL}") if file and root.is_file(file)]
     return [
         f"# {what}: {_checksum(file, content)}"

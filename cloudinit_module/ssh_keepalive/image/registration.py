@@ -272,7 +272,7 @@ def _is_diverted(root: Root, file: str) -> bool:
 
 
 def _with_additions(root: Root, text: str, file: str) -> str:
-    """Return a schema with what others have laid into a registered one, if that is there."""
+    """Return a schema with what others have added to the registered schema in a file, if there is that file."""
     return cloud_init_schema.with_additions(text, root.read(file).decode()) if root.exists(file) else text
 
 

@@ -234,8 +234,8 @@ class Transaction:
     def replaced(self, file: File, content: Optional[str], before: Optional[str]) -> Iterator[None]:
         """Put a staged text (None: nothing) in a file's place; restore the old one if the body fails.
 
-        Both are one step: whoever looks, and whenever we are killed, finds the old text or the new one, whole. What
-        somebody else has written there since it was as `before` stays: raise ChangedError.
+        Both are one step: a reader finds the old text or the new one, whole, even if this run is killed. If somebody
+        else has written to the file since it was as `before`, that stays: raise ChangedError.
         """
         if file.mode is None and text(file.path) != before:
             raise ChangedError(Problem(f"{file.path} was changed during this run", "try again"))

@@ -14,12 +14,12 @@ from .problem import Problem, SshdError
 LOG = logging.getLogger(__name__)
 
 _COMMAND_SECONDS = 10.0
-# What is not worth a try, and no word of what was tried
+# With less than this left no program is started.
 _LEAST_SECONDS = 0.1
-# What all commands together may take, and what is kept of it for the way back.
+# What all commands together may take, and what of it is reserved for restoring.
 TOTAL_SECONDS = 40.0
 WAY_BACK_SECONDS = 15.0
-# How long a restarted sshd is waited for: at a boot, and by somebody who looks on
+# How long a restarted sshd is waited for: at a boot, and by a person
 _BOOT_PATIENCE, _PATIENCE = 15.0, 60.0
 
 
@@ -61,20 +61,20 @@ class Host:
         return os.path.isdir(self.at("/run/systemd/system"))
 
     def program(self, name: str) -> Optional[str]:
-        """Return the absolute path of a program, None if it is not here; sshd wants to be called by that."""
+        """Return the absolute path of a program, by which sshd requires to be called; None if it is not here."""
         return shutil.which(name, path=self.path)
 
     @property
     def seconds_left(self) -> float:
-        """Return what is left of the time for all commands, but for what the way back may take."""
+        """Return how many seconds all commands still have, without those that are reserved for restoring."""
         return self._end - self._reserve - time.monotonic()
 
     def extend(self, seconds: float) -> None:
-        """Have the time for all commands go on for somewhat longer, for what is waited for with a limit of its own."""
+        """Give all commands more seconds, after a wait that has a limit of its own."""
         self._end += seconds
 
     def spend_reserve(self) -> None:
-        """Let the commands of the way back take what was kept for them."""
+        """Let the commands that restore take what is reserved for them."""
         self._reserve = 0.0
 
     def run(self, name: str, *arguments: str, seconds: float = _COMMAND_SECONDS) -> Answer:

@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """Hold a text of the configuration, None for one that is not there, and the file that it was made of, if any."""
+    """Hold a text of the configuration, None if there is none, and the file that it was made from, if any."""
 
     name: str
     content: Optional[bytes]

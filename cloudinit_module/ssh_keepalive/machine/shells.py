@@ -13,7 +13,7 @@ from .problem import Problem, SshdError
 _SECONDS = 5.0
 
 
-# What a login over SSH sets, as profiles want to see it; of nobody's home
+# What a login over SSH sets, since profiles look at it; without a home
 _ENVIRONMENT = (
     "HOME=/nonexistent",
     "SHELL=/bin/bash",
@@ -22,7 +22,7 @@ _ENVIRONMENT = (
     "SSH_CONNECTION=192.0.2.1 50000 192.0.2.2 22",
     "SSH_TTY=/dev/pts/0",
 )
-# On a terminal of its own, whose end is not put off by what a profile leaves in the background
+# A terminal of its own: what a profile leaves in the background does not delay the answer
 _ON_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
 _NOBODY = "65534"
 
