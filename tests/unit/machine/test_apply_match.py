@@ -91,8 +91,8 @@ def test_an_entry_that_fits_nobody_yet_is_told(machine):
     nobody = Entry("group", ("no-such-group",), None, 60, 3)
     report = apply(POLICY._replace(match=(OFFICE, nobody)), machine.host())
     assert machine.shown(report) == (
-        "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life, other times "
-        "for those whom match names (ClientAliveInterval 5, ClientAliveCountMax 35 on OpenSSH 8.4); "
+        "ssh_keepalive: a client that stopped answering is disconnected 180 s after its last sign of life, match sets "
+        "other times for some (ClientAliveInterval 5, ClientAliveCountMax 35 on OpenSSH 8.4); "
         "match[1] is not verified, Match Group no-such-group fits nobody who is known here yet; "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf changed, sshd reads it when it starts"
     )
