@@ -85,7 +85,7 @@ def units(host: Host) -> List[Unit]:
     wanted = [*names, *(name for name in _enabled(host) if name not in names)]
     listens = any(processes.listening(1, host)[1])
     if listens or processes.is_any(host):
-        # systemd takes some milliseconds for each unit that it shows: at most first boots there is nothing of these yet.
+        # systemd takes milliseconds to show a unit, and at most first boots there is none of these yet.
         wanted += [f"{name}@x.service" for name in ("ssh", "sshd")]
         wanted += ["*ssh*.service", "*.socket" if listens else "*ssh*.socket"]
     found = _show(host, *wanted)
