@@ -1,7 +1,7 @@
 """User-data in every form that clouds take, good and bad, with what `ssh-keepalive check` says of it."""
 
 import base64
-import gzip
+import zlib
 from typing import List, NamedTuple
 
 
@@ -71,8 +71,9 @@ def encoded(text):
 
 
 def zipped(content):
-    """Return what is the same at every run."""
-    return gzip.compress(content if isinstance(content, bytes) else content.encode())
+    """Return a gzip file that is the same at every run."""
+    compressor = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return compressor.compress(content if isinstance(content, bytes) else content.encode()) + compressor.flush()
 
 
 BASE64 = "\nContent-Transfer-Encoding: base64"

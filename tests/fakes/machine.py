@@ -96,6 +96,11 @@ class FakeMachine:
         time.sleep(PAUSE)
         return pid
 
+    def have_systemd_listen(self, port):
+        """Have systemd take connections, as for a socket unit."""
+        self.proc.add(1, 0, "/sbin/init", exe="/usr/lib/systemd/systemd")
+        self.proc.listen(1, ("::", port))
+
     def unit(self, name="ssh.service"):
         """Return what systemd knows of a unit."""
         return self._fresh_units().units[name]

@@ -27,12 +27,20 @@ def suite(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(suite, marks=() if suite in ENDS else pytest.mark.slow) for suite in RELEASES],
-)
+def _releases(*suites: str) -> list[object]:
+    """Return parameters for all releases, of which only these are for where there is little time."""
+    return [pytest.param(suite, marks=() if suite in suites else pytest.mark.slow) for suite in RELEASES]
+
+
+@pytest.fixture(scope="session", params=_releases(*ENDS))
 def oldest_or_newest(request: pytest.FixtureRequest) -> str:
     """Name the oldest and the newest release, and where there is time those in between."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=_releases(ENDS[1]))
+def newest_of_all(request: pytest.FixtureRequest) -> str:
+    """Name the newest release, and where there is time all others."""
     return str(request.param)
 
 

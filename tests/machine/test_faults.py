@@ -393,12 +393,12 @@ def stand(machine: Machine, name: str) -> None:
 QUICK = [name for name, fault in FAULTS.items() if fault.openssh is None and "sleep 60" not in fault.script]
 
 
-@pytest.mark.parametrize("name", QUICK[::3])
+@pytest.mark.parametrize("name", QUICK[::5])
 def test_the_oldest_stands(oldest: Machine, name: str) -> None:
     stand(oldest, name)
 
 
-@pytest.mark.parametrize("name", QUICK[1::3])
+@pytest.mark.parametrize("name", QUICK[1::5])
 def test_the_newest_stands(newest: Machine, name: str) -> None:
     stand(newest, name)
 

@@ -86,8 +86,10 @@ PROBLEMS = (
 )
 
 
-def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines: Callable[..., Machine]) -> None:
-    machine = machines(suite, BAD)
+def test_bad_input_changes_nothing_and_shows_in_the_status(
+    oldest_or_newest: str, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(oldest_or_newest, BAD)
     bake(machine)
     machine.boot()
     machine.wait()
@@ -99,7 +101,7 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
     status = machine.run("cloud-init", "status", "--long", check=False)
     assert status.returncode == 1
     assert PROBLEMS in " ".join(status.stdout.split())
-    if suite != "bullseye":  # whose cloud-init has no schema that could know the key
+    if oldest_or_newest != "bullseye":  # whose cloud-init has no schema that could know the key
         checked = machine.run("cloud-init", "schema", "--system", check=False)
         assert checked.returncode == 1
         assert "ssh_keepalive: Additional properties are not allowed ('idel_timeout' was unexpected)" in checked.stderr
@@ -119,9 +121,9 @@ def test_bad_input_changes_nothing_and_shows_in_the_status(suite: str, machines:
     ids=["empty", "one-key", "other-key", "lifted-key", "false", "null"],
 )
 def test_user_data_over_an_images_default(
-    oldest_or_newest: str, machines: Callable[..., Machine], section: str, in_effect: dict[str, tuple[str, str, str]]
+    newest_of_all: str, machines: Callable[..., Machine], section: str, in_effect: dict[str, tuple[str, str, str]]
 ) -> None:
-    machine = machines(oldest_or_newest, f"#cloud-config\nssh_keepalive: {section}\n")
+    machine = machines(newest_of_all, f"#cloud-config\nssh_keepalive: {section}\n")
     bake(machine, "{unresponsive_timeout: 5m, tcp_keep_alive: false}")
     machine.boot()
     machine.wait()

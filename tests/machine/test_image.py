@@ -18,8 +18,10 @@ def command(*argv: str) -> None:
     subprocess.run((str(Path(sys.executable).with_name("ssh-keepalive")), *argv), check=True)
 
 
-def test_install_twice_and_uninstall_leave_the_tree_as_it_was(suite: str, machines: Callable[..., Machine]) -> None:
-    root = machines(suite).root
+def test_install_twice_and_uninstall_leave_the_tree_as_it_was(
+    oldest_or_newest: str, machines: Callable[..., Machine]
+) -> None:
+    root = machines(oldest_or_newest).root
     before = tree(root)
     command("install", "--root", str(root))
     once = tree(root)
@@ -30,10 +32,10 @@ def test_install_twice_and_uninstall_leave_the_tree_as_it_was(suite: str, machin
     assert tree(root) == before
 
 
-def test_uninstall_after_a_boot_leaves_nothing(oldest_or_newest: str, machines: Callable[..., Machine]) -> None:
+def test_uninstall_after_a_boot_leaves_nothing(newest_of_all: str, machines: Callable[..., Machine]) -> None:
     user_data = "#cloud-config\nssh_keepalive: true\n"
     # What boots compile and write for themselves is there before and after.
-    machine = machines(oldest_or_newest)
+    machine = machines(newest_of_all)
     machine.boot()
     machine.wait()
     machine.poweroff()
@@ -65,8 +67,10 @@ def test_a_schema_that_was_upgraded_in_between_stays(machines: Callable[..., Mac
     assert not (root / ORIGINAL).exists()
 
 
-def test_registration_of_a_module_that_a_package_brought(suite: str, machines: Callable[..., Machine]) -> None:
-    root = machines(suite).root
+def test_registration_of_a_module_that_a_package_brought(
+    oldest_or_newest: str, machines: Callable[..., Machine]
+) -> None:
+    root = machines(oldest_or_newest).root
     command("install", "--root", str(root))
     installed = tree(root)
     command("unregister", "--root", str(root))

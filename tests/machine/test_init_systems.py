@@ -10,6 +10,9 @@ from baking import DROP_IN, apply, bake, effective
 from clients import Client
 from machine import Machine
 
+# Each takes a root of its own.
+pytestmark = pytest.mark.slow
+
 USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n"
 PAIR = {"bookworm": ("3", "29"), "trixie": ("5", "35")}  # interval and count for 3 minutes
 
@@ -46,9 +49,9 @@ class Kind(NamedTuple):
     scope="module",
     params=[
         Kind("bookworm", "sysvinit", "ssh"),
-        pytest.param(Kind("trixie", "sysvinit", "ssh"), marks=pytest.mark.slow),
-        pytest.param(Kind("bookworm", "openrc", "ssh"), marks=pytest.mark.slow),
-        pytest.param(Kind("bookworm", "openrc", "sshd"), marks=pytest.mark.slow),
+        Kind("trixie", "sysvinit", "ssh"),
+        Kind("bookworm", "openrc", "ssh"),
+        Kind("bookworm", "openrc", "sshd"),
     ],
     ids="-".join,
 )
@@ -183,7 +186,6 @@ def test_false_takes_the_policy_off(booted: Machine) -> None:
     assert listener(booted)
 
 
-@pytest.mark.slow
 def test_the_next_boot_keeps_the_policy_and_restarts_nothing(booted: Machine) -> None:
     apply(booted, "{client_alive_interval: 33}")
     before = starts(booted)
@@ -194,7 +196,6 @@ def test_the_next_boot_keeps_the_policy_and_restarts_nothing(booted: Machine) ->
     assert pair(booted) == ("33", "3")
 
 
-@pytest.mark.slow
 def test_what_others_change_counts_at_the_next_boot(booted: Machine) -> None:
     lists = booted.root / "etc/cloud/cloud.cfg.d"
     for name in ("50_other.cfg", "99_zzz_other.cfg", "50_other.cfg"):

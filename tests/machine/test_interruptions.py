@@ -196,7 +196,7 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     ("name", "how"), [("drop-in-and-tmout", "killed"), ("block", "killed"), ("off", "refused-once")]
 )
 def test_a_run_may_end_anywhere(booted: Machine, name: str, how: str) -> None:
-    assert interrupt(booted, CHANGES[name], how, stride=23 if how == "killed" else 11) > 3
+    assert interrupt(booted, CHANGES[name], how, stride=41 if how == "killed" else 17) > 3
 
 
 @pytest.mark.slow

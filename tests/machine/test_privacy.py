@@ -151,6 +151,10 @@ def test_closed_streams_are_nobodys_files(clean: Machine, closed: str) -> None:
     assert clean.sh(f"cat {DROP_IN} {PROFILE}").stdout == texts
 
 
+# systemd starts nothing more often than five times in ten seconds, and nobody waits for nine others on a busy machine.
+TOLD = "SshdError: (after its restart ssh.service is |another run holds /run/ssh-keepalive.lock for too long$)"
+
+
 @pytest.mark.parametrize("same", [True, False], ids=["the-same", "others"])
 def test_ten_runs_at_once(clean: Machine, same: bool) -> None:
     sections = [f"{{client_alive_interval: {70 if same else 70 + number}}}" for number in range(10)]
@@ -160,9 +164,8 @@ def test_ten_runs_at_once(clean: Machine, same: bool) -> None:
     changed = [end for end in ends if end.stdout.endswith("changed, sshd restarted\n")]
     if same:
         assert (len(changed), [end.returncode for end in ends]) == (1, [0] * 10)
-    # systemd starts nothing more often than five times in ten seconds: the rest is told.
     for end in ends:
-        assert end.stdout.startswith("ssh_keepalive: ") or "SshdError: after its restart ssh.service is " in end.stderr
+        assert end.stdout.startswith("ssh_keepalive: ") or re.search(TOLD, end.stderr), end
     kept = [section for section, end in zip(sections, ends) if end.returncode == 0]
     assert "{{client_alive_interval: {}}}".format(effective(clean)["clientaliveinterval"]) in kept
     assert clean.run("ls", "-A", FOLDER).stdout == "00-ssh-keepalive.conf\n"
@@ -184,8 +187,8 @@ ssh_keepalive:
 """
 
 
-def test_what_is_not_ours_is_not_said(suite: str) -> None:
-    with Machine(suite, USER_DATA) as machine:
+def test_what_is_not_ours_is_not_said(oldest_or_newest: str) -> None:
+    with Machine(oldest_or_newest, USER_DATA) as machine:
         bake(machine)
         machine.boot()
         machine.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from baking import bake
-from machine import RELEASES, Machine
+from machine import Machine
 
 USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n"
 WRONG = "#cloud-config\nssh_pwauth: false\nssh_keepalive:\n  tcp_keep_alive: true\n  unresponsive_timeout: 10\n"
@@ -34,7 +34,10 @@ UPSTREAM = {"23.4": "bookworm", "24.1": "bookworm", "24.4": "trixie", "25.3": "f
 
 @pytest.fixture(
     scope="module",
-    params=[*RELEASES, *(pytest.param(version, marks=pytest.mark.slow) for version in UPSTREAM)],
+    params=[
+        *("bullseye", "forky"),
+        *(pytest.param(release, marks=pytest.mark.slow) for release in ("bookworm", "trixie", *UPSTREAM)),
+    ],
 )
 def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A machine of each release, and one of each release of cloud-init itself, with the module."""

@@ -57,7 +57,8 @@ REFUSED = {("bullseye", "bastion.yaml")}
 
 
 @pytest.fixture(
-    scope="module", params=["bullseye", "bookworm", "trixie", pytest.param("forky", marks=pytest.mark.slow)]
+    scope="module",
+    params=["bullseye", "trixie", *(pytest.param(suite, marks=pytest.mark.slow) for suite in ("bookworm", "forky"))],
 )
 def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
     with Machine(request.param) as machine:

@@ -143,7 +143,7 @@ def _idle_rows(settings: Settings) -> Rows:
         forward += "a silent one that is open keeps it for ever"
     master = f"or ssh -N without an open forward ends {after} after its last session"
     if has(version, "counts-unused-from-last-traffic"):
-        master += ", within seconds if that was ended as idle"
+        master += f", within seconds if that was {'a shell ' if policy.idle_command_timeout else ''}ended as idle"
     return [
         (
             "an idle shell",

@@ -131,7 +131,8 @@ def audit(
     for_root: Tuple[Deviation, ...] = ()
     chosen = connections.chosen(settings, like, host, bool(found.others_matches))
     notes = list(chosen.notes)
-    people = list(filter(None, (chosen.root, *chosen.connections)))
+    # Without any Match line everybody has what nobody in particular has.
+    people = list(filter(None, (chosen.root, *chosen.connections))) if found.matches else []
     for position, one in enumerate(people):
         if host.seconds_left < _WORTH_A_QUESTION:
             notes.append(f"for {_named(people[position:])} the policy is not verified, no time was left")

@@ -21,6 +21,7 @@ _PROPERTIES = (
 )
 
 _TRANSIENT = "/run/systemd/transient/"
+_RUNS_SSHD = re.compile("^Exec.*sshd", re.MULTILINE)
 
 
 class Unit(NamedTuple):
@@ -81,10 +82,13 @@ class Unit(NamedTuple):
 def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
     names = [f"{name}.service" for name in host.services]
-    templates = [f"{name}@x.service" for name in ("ssh", "sshd")]
-    # All sockets take systemd as long as all of sshd does: they count only where it listens for somebody.
+    wanted = [*names, *(name for name in _enabled(host) if name not in names)]
     listens = any(processes.listening(1, host)[1])
-    found = _show(host, *names, *templates, *_enabled(host), "*ssh*.service", "*.socket" if listens else "*ssh*.socket")
+    if listens or processes.is_any(host):
+        # systemd takes milliseconds to show a unit, and at most first boots there is none of these yet.
+        wanted += [f"{name}@x.service" for name in ("ssh", "sshd")]
+        wanted += ["*ssh*.service", "*.socket" if listens else "*ssh*.socket"]
+    found = _show(host, *wanted)
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
     addresses: Dict[str, Tuple[Tuple[str, int], ...]] = {}
     for block in sockets:
@@ -109,13 +113,12 @@ def units(host: Host) -> List[Unit]:
 
 
 def _enabled(host: Host) -> List[str]:
-    """Return the services with other names that are enabled, and have to do with sshd by what their files say."""
+    """Return the services that are enabled and run an sshd, by what their files say."""
     found = set()
     for file in glob.glob(host.at("/etc/systemd/system/*.wants/*.service")):
-        name = os.path.basename(file)
         with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as stream:
-            if "ssh" not in name and "sshd" in stream.read():
-                found.add(name)
+            if _RUNS_SSHD.search(stream.read()):
+                found.add(os.path.basename(file))
     return sorted(found)
 
 
@@ -234,6 +237,9 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
 
 def _time(text: str) -> Optional[float]:
     """Return what systemd shows as a time, in seconds since the epoch; None for none."""
+    if not text:
+        # What reads a time takes milliseconds to be imported.
+        return None
     try:
         return float(calendar.timegm(time.strptime(text, "%a %Y-%m-%d %H:%M:%S UTC")))
     except ValueError:

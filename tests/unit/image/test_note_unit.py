@@ -1,13 +1,13 @@
 """The unit that notes what sshd has read."""
 
 import base64
-import gzip
 import re
 import shlex
 import subprocess
 
 import pytest
 from ssh_keepalive.image import note_unit
+from user_data_files import zipped
 
 POLICY = b"#cloud-config\nssh_keepalive: {}\n"
 
@@ -41,9 +41,9 @@ USER_DATA = "var/lib/cloud/instance/user-data.txt"
         ("proc/cmdline", b"quiet cc: ssh_keepalive: true end_cc\n"),
         ("proc/1/cmdline", b"init\0cc: ssh_keepalive: true\0"),
         (USER_DATA, POLICY),
-        (USER_DATA, gzip.compress(POLICY)),
+        (USER_DATA, zipped(POLICY)),
         (USER_DATA, base64.b64encode(POLICY)),
-        (USER_DATA, base64.b64encode(gzip.compress(POLICY))),
+        (USER_DATA, base64.b64encode(zipped(POLICY))),
         (USER_DATA, b"MIME-Version: 1.0\n\n--X\r\n\r\n" + base64.b64encode(POLICY) + b"\r\n"),
         ("proc/cmdline", b"quiet cc:ssh_keepalive%3A%20true\n"),
         # Of what #include has fetched

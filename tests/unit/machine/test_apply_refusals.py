@@ -148,8 +148,7 @@ def test_a_main_file_of_the_units_own_is_the_one_that_is_asked_about(machine, re
     )
     other.write_text(machine.main.read_text())
     apply(POLICY, machine.host())
-    asked = [call for call in machine.calls("sshd") if call.startswith("-T")]
-    assert asked[-1].startswith("-T -f {} -C user=root".format(other))
+    assert machine.calls("sshd")[-1].startswith("-T -ddd -f {} -C user=".format(other))
 
 
 def test_what_this_sshd_cannot_do_is_refused(refused):

@@ -78,6 +78,7 @@ def test_a_template_counts_where_a_socket_starts_it_for_each_connection(machine)
     machine.set_unit(LoadState="not-found")
     machine.add_unit("ssh@x.service", words="-i")
     machine.add_unit("ssh.socket", Accept="yes", ActiveState="inactive", Triggers="")
+    machine.have_systemd_listen(22)
     assert [unit for unit, _, _, _ in found(machine)] == [None]
     machine.set_unit("ssh.socket", ActiveState="active")
     (server,) = servers.find(machine.host())
@@ -89,6 +90,7 @@ def test_a_template_counts_where_a_socket_starts_it_for_each_connection(machine)
 @pytest.mark.parametrize("state", ["active", "inactive"])
 def test_a_unit_for_which_a_socket_listens(machine, state):
     machine.add_unit("ssh.socket", Accept="no", ActiveState=state, Triggers="ssh.service")
+    machine.have_systemd_listen(22)
     (server,) = servers.find(machine.host())
     assert server.unit.is_activated is (state == "active")
 

@@ -77,6 +77,7 @@ def test_files_of_variables_by_a_pattern_and_a_pipe_among_them(machine):
 def test_the_service_of_one_connection_is_no_server_and_an_instance_that_listens_is(machine):
     machine.add_unit("ssh@1-10.0.0.1:22-10.0.0.2:5.service", words="-i", ActiveState="active")
     machine.add_unit("sshd@mgmt.service", words="-D -f /etc/ssh/mgmt", ActiveState="active")
+    machine.start()
     assert [(one.name, one.is_template) for one in service.units(machine.host())] == [
         ("ssh.service", False),
         ("sshd@mgmt.service", False),
@@ -88,8 +89,7 @@ def test_the_template_of_another_socket(machine):
     assert [one.name for one in service.units(machine.host())] == ["ssh.service"]
     socket = {"ActiveState": "active", "SubState": "listening", "Listen": "[::]:2222 (Stream)"}
     machine.add_unit("mgmt.socket", Accept="yes", Triggers="", **socket)
-    machine.proc.add(1, 0, "/sbin/init", exe="/usr/lib/systemd/systemd")
-    machine.proc.listen(1, ("::", 2222))
+    machine.have_systemd_listen(2222)
     assert [(one.name, one.is_template) for one in service.units(machine.host())] == [
         ("ssh.service", False),
         ("mgmt@.service", True),
