@@ -16,15 +16,13 @@ import outputs
 import probes
 from machine import BACKPORTS, RELEASES, Machine, unavailable
 from pages import replaced, table
-from sessions import KINDS, Outcome, outcomes, ready
+from sessions import KINDS, PACKAGES, Outcome, outcomes, ready
 
 ASKED = 60
 FOR_COMMANDS = 90
 MARKS = ("<!-- measured: make measure -->\n", "<!-- /measured -->\n")
 OUTPUT_MARKS = ("<!-- outputs: make measure -->\n", "<!-- /outputs -->\n")
 PROBE_MARKS = ("<!-- probes: make measure -->\n", "<!-- /probes -->\n")
-# What some kinds of sessions are by
-PACKAGES = outputs.PACKAGES
 EXEMPTED = "shell of somebody exempted"
 
 # What the summary has, and what it calls it

@@ -68,6 +68,7 @@ FORWARDED = (
 UNUSED = ("ssh -N", "ssh -N -R, nobody connected", "master, session idle")
 # Not in these machines
 RSYNC = "rsync, waiting for its other end"
+BARE = "paramiko, a channel with nothing in it"
 HELD_BY_FORWARDED = "ssh -N -L, connection idle"
 
 
@@ -113,7 +114,7 @@ def logged(outcome: Outcome, text: str) -> bool:
 
 
 def test_every_kind_is_judged() -> None:
-    single = {HALF_TYPED, EXEMPTED, JOB, RSYNC, HELD_BY_FORWARDED}
+    single = {HALF_TYPED, EXEMPTED, JOB, RSYNC, BARE, HELD_BY_FORWARDED}
     assert {*USED, *PROMPTS, *COMMANDS, *FORWARDED, *UNUSED, *single} == set(KINDS)
 
 
