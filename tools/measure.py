@@ -102,7 +102,7 @@ def servers() -> list[Server]:
     """Return all servers that can be had here, oldest first."""
     found = []
     for suite, release in {**RELEASES, **BACKPORTS}.items():
-        with Machine(suite) as machine:
+        with Machine(suite, packages=PACKAGES) as machine:
             machine.boot()
             printed = machine.sh("ssh -V 2>&1").stdout
         found.append(Server(release.name, _version(printed), suite))

@@ -64,8 +64,8 @@ def held_open(arguments: str) -> Kind:
     return ssh(f"-N {arguments} 127.0.0.1", says="connected")
 
 
-def shared(arguments: str, through: str, typed: str = "") -> Kind:
-    return Kind(f"ssh {arguments} 127.0.0.1", typed, through=through)
+def shared(arguments: str, through: str, typed: str = "", command: str = "") -> Kind:
+    return Kind(f"ssh {arguments} 127.0.0.1 {command}", typed, through=through)
 
 
 def connection(port: int, through: str, repeated: str = "", greeting: str = "") -> Kind:
@@ -121,6 +121,8 @@ KINDS = {
     "master, one session idle, one busy": held_open("-M -S /run/both"),
     "master, the idle one of two": shared("-S /run/both -tt", "master, one session idle, one busy", f"{NAMED}\n"),
     "master, the busy one of two": shared("-S /run/both -tt", "master, one session idle, one busy", f"{PRINTING}\n"),
+    "master, command silent": held_open("-M -S /run/command"),
+    "master, the silent command": shared("-S /run/command", "master, command silent", command=f"'{SILENT}'"),
     "shell beside an idle forward": ssh("-tt -L 1003:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
     "the idle forward beside it": connection(1003, "shell beside an idle forward"),
     "shell beside a busy forward": ssh("-tt -L 1004:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
