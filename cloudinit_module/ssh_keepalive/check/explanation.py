@@ -134,7 +134,8 @@ def _idle_rows(settings: Settings) -> Rows:
         forward += "silent, but open, it keeps it for ever (before 9.7)"
     else:
         forward += "after {} of silence in all of it that connection ends, too"
-    early = ", within seconds if that was ended as idle (before 10.3)"
+    last = "a shell ended as idle" if policy.idle_command_timeout else "ended as idle"
+    early = f", within seconds if that was {last} (before 10.3)"
     shell = f"ends after {after} without a byte typed or printed"
     dies = "what runs in the foreground of a terminal dies, nohup children live on"
     if policy.idle_command_timeout:
