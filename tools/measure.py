@@ -16,7 +16,7 @@ import outputs
 import probes
 from machine import BACKPORTS, RELEASES, Machine, unavailable
 from pages import replaced, table
-from sessions import KINDS, Outcome, outcomes, ready
+from sessions import KINDS, PACKAGES, Outcome, outcomes, ready
 
 ASKED = 60
 FOR_COMMANDS = 90
@@ -24,8 +24,6 @@ SUMMARY_MARKS = ("<!-- summary: make measure -->\n", "<!-- /summary -->\n")
 MARKS = ("<!-- measured: make measure -->\n", "<!-- /measured -->\n")
 OUTPUT_MARKS = ("<!-- outputs: make measure -->\n", "<!-- /outputs -->\n")
 PROBE_MARKS = ("<!-- probes: make measure -->\n", "<!-- /probes -->\n")
-# What some kinds of sessions are by
-PACKAGES = outputs.PACKAGES
 EXEMPTED = "shell of somebody exempted"
 
 # What the summary has, and what it calls it
@@ -105,7 +103,7 @@ def servers() -> list[Server]:
     """Return all servers that can be had here, oldest first."""
     found = []
     for suite, release in {**RELEASES, **BACKPORTS}.items():
-        with Machine(suite) as machine:
+        with Machine(suite, packages=PACKAGES) as machine:
             machine.boot()
             printed = machine.sh("ssh -V 2>&1").stdout
         found.append(Server(release.name, _version(printed), suite))

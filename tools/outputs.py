@@ -8,10 +8,8 @@ import time
 from machine import RELEASES, Machine
 from networks import Network
 from pages import table
-from sessions import NAMED, Kind, Session, journal_of, ready, ssh
+from sessions import NAMED, PACKAGES, Kind, Session, journal_of, ready, ssh
 
-# What tmux is in
-PACKAGES = ("rsync", "tmux")
 TMUX = "tmux with its default status line"
 # The times that are asked for, all in one machine
 ASKED = (60, 180)

@@ -29,10 +29,12 @@ class Kind(NamedTuple):
     says: str = r"command is \d"
     # The kind whose connection it goes through.
     through: str = ""
-    # A program that not every machine has.
+    # A file that not every machine has.
     needs: str = ""
 
 
+# What some kinds are by, and tmux for outputs: together, since each set of packages has a base of its own
+PACKAGES = ("python3-paramiko", "rsync", "tmux")
 # Whose processes say this have their ends watched.
 NAMED = "echo command is $$"
 SILENT = f"{NAMED}; exec sleep 1000"
@@ -42,6 +44,15 @@ INNER = {5: 2005, 0: 2000}
 # It has -O since 8.7; before it does nothing else.
 SCP = "$(scp -O 2>&1 | grep -q unknown || echo -O)"
 LIST = "ls /etc/hostname\n"
+# A channel in which nothing is started
+BARE = """\
+import paramiko, socket
+connection = paramiko.Transport(socket.create_connection(("127.0.0.1", 22), source_address=("{address}", 0)))
+connection.connect(username="root", pkey=paramiko.Ed25519Key(filename="/root/.ssh/id_ed25519"))
+channel = connection.open_session()
+print("connected", flush=True)
+channel.recv(1)
+"""
 SOCKS4 = r'printf "\x04\x01\x00\x07\x7f\x00\x00\x01\x00" >&3; head -c 8 <&3 >/dev/null; '
 
 
@@ -53,8 +64,8 @@ def held_open(arguments: str) -> Kind:
     return ssh(f"-N {arguments} 127.0.0.1", says="connected")
 
 
-def shared(arguments: str, through: str, typed: str = "") -> Kind:
-    return Kind(f"ssh {arguments} 127.0.0.1", typed, through=through)
+def shared(arguments: str, through: str, typed: str = "", command: str = "") -> Kind:
+    return Kind(f"ssh {arguments} 127.0.0.1 {command}", typed, through=through)
 
 
 def connection(port: int, through: str, repeated: str = "", greeting: str = "") -> Kind:
@@ -89,13 +100,16 @@ KINDS = {
     "ssh host command, printing": ssh(f"127.0.0.1 '{PRINTING}'"),
     "rsync, waiting for its other end": Kind(
         f"""rsync -e "ssh -b {{address}}" --rsync-path '{NAMED} >&2; sleep 1000; rsync' 127.0.0.1:/etc/hostname /tmp""",
-        needs="rsync",
+        needs="usr/bin/rsync",
     ),
     "scp -O, slow": Kind(
         f"scp {SCP} -v -l 1 {{options}} /usr/bin/ssh 127.0.0.1:/dev/null", says="Sending file modes: C.*(?s:.*)Sink: C"
     ),
     "sftp, idle": Kind("sftp {options} 127.0.0.1", LIST, says="\n/etc/hostname"),
     "sftp, listing": Kind("sftp {options} 127.0.0.1", LIST, LIST, says="\n/etc/hostname"),
+    "paramiko, a channel with nothing in it": Kind(
+        f"python3 -c '{BARE}'", says="connected", needs="usr/lib/python3/dist-packages/paramiko"
+    ),
     "ssh -N": held_open(""),
     "ssh -N -R, nobody connected": held_open("-R 1000:127.0.0.1:7"),
     "ssh -N -L, connection idle": held_open("-L 1001:127.0.0.1:7"),
@@ -107,6 +121,8 @@ KINDS = {
     "master, one session idle, one busy": held_open("-M -S /run/both"),
     "master, the idle one of two": shared("-S /run/both -tt", "master, one session idle, one busy", f"{NAMED}\n"),
     "master, the busy one of two": shared("-S /run/both -tt", "master, one session idle, one busy", f"{PRINTING}\n"),
+    "master, command silent": held_open("-M -S /run/command"),
+    "master, the silent command": shared("-S /run/command", "master, command silent", command=f"'{SILENT}'"),
     "shell beside an idle forward": ssh("-tt -L 1003:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
     "the idle forward beside it": connection(1003, "shell beside an idle forward"),
     "shell beside a busy forward": ssh("-tt -L 1004:127.0.0.1:7 127.0.0.1", f"{NAMED}\n"),
@@ -279,11 +295,7 @@ def outcomes(machine: Machine, seconds: float) -> dict[str, Outcome]:
             stack.callback(inner.communicate)
             stack.callback(inner.kill)
         machine.run("bash", "-c", "until : </dev/tcp/127.0.0.1/7; do sleep 0.1; done 2>/dev/null")
-        kinds = {
-            name: kind
-            for name, kind in KINDS.items()
-            if not kind.needs or (machine.root / "usr/bin" / kind.needs).exists()
-        }
+        kinds = {name: kind for name, kind in KINDS.items() if (machine.root / kind.needs).exists()}
         for through in (False, True):
             wave = {name: kind for name, kind in kinds.items() if bool(kind.through) == through}
             sessions.update({name: stack.enter_context(Session(machine, kind)) for name, kind in wave.items()})

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from machine import RELEASES
-from sessions import Outcome, outcomes, ready
-from test_idle_sessions import COMMANDS, EXEMPTED, JOB, PROMPTS, RSYNC, USED
+from sessions import PACKAGES, Outcome, outcomes, ready
+from test_idle_sessions import BARE, COMMANDS, EXEMPTED, JOB, PROMPTS, RSYNC, USED
 
 SHELLS, FOR_COMMANDS = 60, 90
 SECTION = f"{{idle_timeout: {SHELLS}, idle_command_timeout: {FOR_COMMANDS}, idle_fallback: tmout}}"
@@ -17,7 +17,7 @@ IN_MATCH = f"{{idle_timeout: {SHELLS}, match: [{ENTRY}]}}"
 
 
 def use(suite: str) -> dict[str, Outcome]:
-    with ready(suite, IN_MATCH if suite == "forky" else SECTION, ("rsync", "tmux")) as machine:
+    with ready(suite, IN_MATCH if suite == "forky" else SECTION, PACKAGES) as machine:
         return outcomes(machine, 2.2 * SHELLS)
 
 
@@ -40,4 +40,9 @@ def test_each_kind_has_its_time(every: dict[str, dict[str, Outcome]], suite: str
             assert abs(found[name] - FOR_COMMANDS) < 4, name
         elif name != "ssh -tt host bash, at its prompt":
             assert found[name] is None, name
+    # No session to any pattern, its connection is without one.
+    if by_tmout:
+        assert found[BARE] is None
+    else:
+        assert SHELLS - 1 <= found[BARE] <= 1.15 * SHELLS
     assert {found[name] for name in USED} == {None}

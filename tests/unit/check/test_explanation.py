@@ -92,6 +92,7 @@ def test_the_versions_in_the_message_are_those_that_double():
         (Policy(idle_timeout=900), (9, 6), "a silent one that is open keeps it for ever"),
         (Policy(idle_timeout=900), (9, 7), "after 15m without traffic that connection ends, too"),
         (Policy(idle_timeout=900), (10, 2), "15m after its last session, within seconds if that was ended as idle"),
+        (COMMANDS, (10, 2), "15m after its last session, within seconds if that was a shell ended as idle"),
         (Policy(idle_timeout=900), (10, 3), "30m  the connection of a ControlMaster ends"),
         (
             Policy(idle_timeout=900, idle_command_timeout=7200),
