@@ -35,14 +35,14 @@ def _openssh(name: str) -> Tuple[int, int]:
     version = openssh.version_of(name)
     if version is None:
         known = ", ".join(openssh.DISTRIBUTIONS)
-        raise argparse.ArgumentTypeError(f"{name!r}: expected a version such as 9.2p1, or one of {known}")
+        raise argparse.ArgumentTypeError(f"{name!r}: expected a version (9.2p1, what ssh -V prints) or one of {known}")
     return version
 
 
 _VERSION = {
     "metavar": "VERSION",
     "type": _openssh,
-    "help": "the OpenSSH that is to enforce the policy: 9.2p1, or a distribution that has it, such as debian-12",
+    "help": "the OpenSSH that is to enforce the policy: 9.2p1, what ssh -V prints, debian-12, noble",
 }
 _FILE_HELP = {"metavar": "FILE", "help": "user-data, - for standard input"}
 

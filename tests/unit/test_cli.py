@@ -109,7 +109,9 @@ def is_starting(pid):
     return Path("/proc/{}/syscall".format(pid)).read_text().split()[:2] != ["0", "0x0"]
 
 
-UNKNOWN = "argument --openssh: 'x': expected a version such as 9.2p1, or one of " + ", ".join(DISTRIBUTIONS)
+UNKNOWN = "argument --openssh: 'x': expected a version (9.2p1, what ssh -V prints) or one of " + ", ".join(
+    DISTRIBUTIONS
+)
 MISSING = "the following arguments are required: --openssh"
 
 

@@ -340,6 +340,14 @@ PROBLEMS = [
         ],
     ),
     (
+        {"match": [{"group": ["EXAMPLE\\domain admins"], "unresponsive_timeout": 60}]},
+        [
+            "ssh_keepalive.match[0].group[0]: 'EXAMPLE\\\\domain admins': expected a pattern (letters, digits, "
+            ". _ - @ + $, ? for one character, at most two * for any text), for example admins; "
+            "write ? in place of a space or a backslash: 'EXAMPLE?domain?admins'"
+        ],
+    ),
+    (
         {"unresponsive_timeout": "1s", "enabled": 1, "idle_fallback": 7},
         [
             "ssh_keepalive.enabled: 1: expected true or false, for example true",
@@ -375,6 +383,11 @@ NOT_PLAIN = [
     "a\n",
 ]
 NOT_PLAIN += ["[a]", "a{1}", "a" * 65, "a/b", "a;b", "a|b", "`a`", "a\0", "\u00e4"]
+
+
+def test_what_a_refused_name_is_said_to_be_written_as_is_taken():
+    policy = parse({"match": [{"group": "EXAMPLE?domain?admins", "unresponsive_timeout": 60}]})
+    assert policy.match[0].patterns == ("EXAMPLE?domain?admins",)
 
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
