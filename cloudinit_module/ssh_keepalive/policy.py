@@ -213,7 +213,8 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
                 place = (*path, _key_in_path(key))
                 message = _unknown_key(_key_text(key), error.schema["properties"], schema)
                 problems[place] = Problem(place, message, (key,))
-        else:
+        elif error.validator != "anyOf" or not isinstance(given, dict):
+            # _match_entry_problems says what criteria a match entry lacks.
             problems[path] = Problem(path, _not_allowed(path, given, error.schema))
     return list(problems.values())
 
