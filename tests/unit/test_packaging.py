@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,9 +19,9 @@ SCHEMA = "/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-c
 GREP = "grep -qs '^# BEGIN ssh-keepalive$' /etc/ssh/sshd_config"
 
 
-def fill(*templates):
+def fill(*templates, program=PACKAGING / "template.py"):
     """Run packaging/template.py."""
-    command = [sys.executable, "-B", str(PACKAGING / "template.py"), *map(str, templates)]
+    command = [sys.executable, "-B", str(program), *map(str, templates)]
     environment = {**os.environ, "PYTHONPATH": str(TOP / "cloudinit_module")}
     return subprocess.run(command, env=environment, stderr=subprocess.PIPE)
 
@@ -39,7 +40,7 @@ def filled(tmp_path_factory):
     ("file", "pattern"),
     [
         ("CHANGELOG.md", r"^## (\S+)"),
-        ("packaging/debian/changelog", r"^cloud-init-ssh-keepalive \((.*)\)"),
+        ("packaging/debian/changelog.in", r"^cloud-init-ssh-keepalive \((.*)\)"),
         (SPEC, r"^Version: +(.*)$"),
         (SPEC, r"^\* .* - (.*)-1$"),
     ],
@@ -91,8 +92,30 @@ def test_the_scripts_know_the_paths(filled, script, lines):
 
 
 def test_nothing_is_left_to_fill_in(filled):
-    assert sorted(filled) == ["cloud-init-ssh-keepalive.spec", "postinst", "postrm", "triggers"]
+    names = ["changelog", "cloud-init-ssh-keepalive.spec", "control", "postinst", "postrm", "triggers"]
+    assert sorted(filled) == names
     assert [name for name, text in filled.items() if re.search("@[A-Z_]+@", text)] == []
+
+
+PUBLISHED = {"maintainer": "A B", "maintainer_email": "a@example.org", "url": "https://example.org/x"}
+
+
+def test_who_publishes_it_is_said_once_and_packages_take_it_from_there(tmp_path):
+    setup = (TOP / "setup.cfg").read_text()
+    for key, value in PUBLISHED.items():
+        setup = re.sub("(?m)^(# )?{} =.*".format(key), "{} = {}".format(key, value), setup)
+    (tmp_path / "setup.cfg").write_text(setup)
+    (tmp_path / "packaging").mkdir()
+    shutil.copy(str(PACKAGING / "template.py"), str(tmp_path / "packaging"))
+    names = ["debian/control.in", "debian/changelog.in", "rpm/cloud-init-ssh-keepalive.spec.in"]
+    for name in names:
+        shutil.copy(str(PACKAGING / name), str(tmp_path))
+    assert fill(*tmp_path.glob("*.in"), program=tmp_path / "packaging/template.py").returncode == 0
+    control, changelog, spec = [(tmp_path / Path(name).stem).read_text() for name in names]
+    assert "\nMaintainer: A B <a@example.org>\nHomepage: https://example.org/x\n" in control
+    assert "\n -- A B <a@example.org>  " in changelog
+    assert "\nURL:            https://example.org/x\n" in spec
+    assert " A B <a@example.org> - " in spec
 
 
 def test_no_script_repeats_a_path_that_is_the_modules():
