@@ -12,7 +12,7 @@ host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setu
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
-host-peers: HOST_PACKAGES := piuparts $(if $(shell command -v npm),,npm)
+host-peers: HOST_PACKAGES := piuparts shellcheck $(if $(shell command -v npm),,npm)
 
 .PHONY: demo test test-all measure bench package lint unit mutants machine newest pins clean
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ssh_keepalive import __version__, cli, paths
+from ssh_keepalive.image import clean_script
 
 TOP = Path(__file__).resolve().parents[2]
 PACKAGING = TOP / "packaging"
@@ -156,6 +157,26 @@ def test_the_manual_page_has_every_command():
         option for parser in [cli.parser(), *commands.choices.values()] for option in parser._option_string_actions
     }
     assert [option for option in options if option.replace("-", "\\-") not in page] == []
+
+
+SHELL = ["packaging/build.sh", "packaging/debian/prerm", ".ci/run", "examples/local-runs.sh"]
+SHELL += ["examples/images/" + name for name in ("mkosi.finalize", "mmdebstrap.sh", "qemu.sh")]
+
+
+@pytest.mark.slow
+def test_shellcheck_finds_nothing(filled, tmp_path):
+    program = shutil.which("shellcheck")
+    if not program:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("apt install shellcheck")
+    for name, text in {**filled, "clean": clean_script.render()}.items():
+        if text.startswith("#!/bin/sh"):
+            (tmp_path / name).write_text(text)
+    files = [*sorted(tmp_path.iterdir()), *(TOP / name for name in SHELL)]
+    assert [file.name for file in files[:3]] == ["clean", "postinst", "postrm"]
+    for file in files:
+        shell = [] if file.read_text().startswith("#!") else ["--shell=sh"]
+        answer = subprocess.run([program, *shell, str(file)], stdout=subprocess.PIPE)
+        assert answer.stdout.decode() == ""
 
 
 @pytest.mark.parametrize("name", ["build.sh", "debian/rules"])
