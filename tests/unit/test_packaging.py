@@ -40,7 +40,7 @@ def filled(tmp_path_factory):
 @pytest.mark.parametrize(
     ("file", "pattern"),
     [
-        ("CHANGELOG.md", r"^## (\S+)"),
+        ("CHANGELOG.md", r"^## \[(.*)\]"),
         ("packaging/debian/changelog.in", r"^cloud-init-ssh-keepalive \((.*)\)"),
         (SPEC, r"^Version: +(.*)$"),
         (SPEC, r"^\* .* - (.*)-1$"),

@@ -65,4 +65,4 @@ def test_the_error_of_the_schema_is_as_shown():
 
 
 def test_the_changelog_knows_the_version():
-    assert "\n## {} ".format(__version__) in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "\n## [{}] ".format(__version__) in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
