@@ -12,12 +12,16 @@ host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setu
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all
-host-peers: HOST_PACKAGES := piuparts
+host-peers: HOST_PACKAGES := piuparts shellcheck $(if $(shell command -v npm),,npm)
 
 .PHONY: demo test test-all measure bench package lint unit mutants machine newest pins clean
 
-# SUITES names other releases: bullseye, bookworm, trixie, forky
-demo: host $(VENV)/installed  ## a real first boot, whose sshd disconnects a dead client and ends an idle session
+# What SUITES may name
+RELEASES := bullseye bookworm trixie forky
+# Said before anything is installed
+$(if $(filter-out $(RELEASES),$(SUITES)),$(error SUITES: no such release, there are $(RELEASES)))
+
+demo: root host $(VENV)/installed  ## a real first boot, whose sshd disconnects a dead client and ends an idle session
 	@$(BIN)/python tools/demo.py $(SUITES)
 
 test: lint unit machine  ## all but what takes long
@@ -73,14 +77,19 @@ pins:  ## tests/pins*.txt anew, with the newest of all
 	    .cache/uv/bin/uv pip compile --quiet --upgrade --custom-compile-command 'make pins' \
 	    --output-file tests/pins-python3.6.txt --python-version 3.6.15 --no-emit-package jsonschema -
 
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { echo 'run as root: it boots a machine' >&2; exit 1; }
+
 .PHONY: host host-package host-images host-peers
 host host-package host-images host-peers:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(HOST_PACKAGES) >/dev/null 2>&1; then \
-	    apt-get -qq update && \
+	    echo 'Installing $(HOST_PACKAGES)' && apt-get -qq update && \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(HOST_PACKAGES) >/dev/null; \
 	fi
 
 $(VENV)/installed: setup.py setup.cfg $(PINS) | host
+	@echo 'Installing what tools and tests take, in $(VENV): a minute'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --editable '.[test,lint]'
 	@touch $@

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Build the .deb and the .rpm of this tree, which needs no .git, into a folder: packaging/build.sh DIR
-# The same tree gives the same bytes; version and SOURCE_DATE_EPOCH come from debian/changelog.
+# The same tree gives the same bytes; version and SOURCE_DATE_EPOCH come from debian/changelog.in.
 set -eu
 umask 022
 mkdir -p "$1"
 out=$(realpath "$1")
 tree=$(realpath "$(dirname "$0")/..")
 field() {
-    dpkg-parsechangelog --file "$tree/packaging/debian/changelog" --show-field "$1"
+    dpkg-parsechangelog --file "$tree/packaging/debian/changelog.in" --show-field "$1"
 }
 version=$(field Version)
 SOURCE_DATE_EPOCH=$(field Timestamp)

@@ -304,7 +304,8 @@ FILES = [
             ":5:5: error: ssh_keepalive.match[1]: sets no time: add one of unresponsive_timeout, client_alive_interval"
             ", client_alive_count_max, idle_timeout, idle_command_timeout, or remove the match entry",
             ":5:12: error: ssh_keepalive.match[1].user: 'a b': expected a pattern or a list of them (letters, digits"
-            ", . _ - @ + $, ? for one character, at most two * for any text), for example backup",
+            ", . _ - @ + $, ? for one character, at most two * for any text), for example backup; "
+            "write ? in place of a space or a backslash: 'a?b'",
             ":5:19: error: ssh_keepalive.match[1].tcp_keep_alive: not in match, it holds for the whole machine: "
             "put it beside match",
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,11 +14,12 @@ from pathlib import Path
 import yaml
 from baking import DROP_IN, effective
 from clients import Client
-from machine import RELEASES, Machine, unavailable
+from machine import RELEASES, Machine, MachineError, base, unavailable
 from sessions import KINDS, Session
 
 TIMES = ("unresponsive_timeout", "idle_timeout")
 REPORTED = ("clientaliveinterval", "clientalivecountmax", "channeltimeout", "unusedconnectiontimeout")
+FIRST_RUN = "First run with {}: it is built once from Debian's mirror, in {{folder}}; that takes a minute."
 USER_DATA = Path(__file__).resolve().parents[1] / "examples/user-data/minimal.yaml"
 
 
@@ -33,11 +35,13 @@ def run(suite: str) -> bool:
     """Boot a machine, show what it did, and return whether it dropped a frozen client when it was asked to."""
     release = RELEASES[suite]
     user_data = USER_DATA.read_text()
+    base(suite, announce=FIRST_RUN.format(release.name))
     title(f"{release.name}, cloud-init {release.cloud_init}, OpenSSH {release.openssh}, is given this user-data")
     show(user_data)
     with Machine(suite, user_data) as machine:
         command = (str(Path(sys.executable).with_name("ssh-keepalive")), "install", "--root", str(machine.root))
         subprocess.run(command, check=True)
+        title("The module is installed in the machine, which boots for the first time")
         began = time.time()
         machine.boot()
         machine.wait()
@@ -107,15 +111,30 @@ def watch(sessions: dict[str, Session], limit: float) -> dict[str, float | None]
     return ended
 
 
+def interrupt(*_: object) -> None:
+    """Raise KeyboardInterrupt, once: what cleans up is not to be interrupted."""
+    signal.signal(signal.SIGINT, lambda *_: None)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="*", default=["trixie"], metavar="SUITE", help=f"of {', '.join(RELEASES)}")
     suites = parser.parse_args().suites
+    unknown = [suite for suite in suites if suite not in RELEASES]
+    if unknown:
+        parser.error(f"no such release: {', '.join(unknown)}; there are {', '.join(RELEASES)}")
     reason = unavailable()
     if reason:
         sys.exit(reason)
-    print("The first run on this machine fetches Debian packages, which takes a minute.", flush=True)
-    broken = [suite for suite in suites if not run(suite)]
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        broken = [suite for suite in suites if not run(suite)]
+    except KeyboardInterrupt:
+        print("\ninterrupted, the machine is thrown away", file=sys.stderr)
+        return 130
+    except MachineError as error:
+        sys.exit(str(error))
     return 1 if broken else 0
 
 

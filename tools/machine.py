@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import functools
 import hashlib
@@ -166,16 +167,21 @@ def unavailable() -> str | None:
     return None
 
 
-def base(suite: str, init: str = "systemd", packages: tuple[str, ...] = ()) -> Path:
-    """Return the root of a freshly installed release, built once and cached; never to be written to."""
+def base(suite: str, init: str = "systemd", packages: tuple[str, ...] = (), announce: str = "") -> Path:
+    """Return the root of a freshly installed release, built once and cached; never to be written to.
+
+    If it is to be built, announce is printed, and then what mmdebstrap says.
+    """
     command = _mmdebstrap(suite, init, packages)
     recipe = "\0".join((suite, *command, CUSTOMIZE))
     folder = _folder("base", "-".join((suite, *((init,) if init != "systemd" else ()), *packages)))
     root = folder / hashlib.sha256(recipe.encode()).hexdigest()[:12]
     if not root.is_dir():
+        if announce:
+            print(announce.format(folder=folder), flush=True)
         with _locked(folder):
             if not root.is_dir():  # another process may have built it while this one waited
-                _build(suite, root, command)
+                _build(suite, root, command, shown=bool(announce))
                 for old in set(folder.iterdir()) - {root}:
                     _remove_base(old)
     return root
@@ -405,7 +411,7 @@ class Machine:
 
     def _report(self, problem: str) -> str:
         """Tell a problem with the ends of the logs which may explain it."""
-        parts = [f"{self.name} ({self.release.name}): {problem}"]
+        parts = [f"{self.name} ({self.release.name}): {problem}{_exhausted()}"]
         logs = {"console": self.console()}
         cloud_init = self.root / "var/log/cloud-init-output.log"
         if cloud_init.exists():
@@ -438,21 +444,31 @@ def _mmdebstrap(suite: str, init: str, packages: tuple[str, ...]) -> tuple[str, 
     return (*command, f"--setup-hook={BACKPORTED.format(suite=suite)}") if suite in BACKPORTS else command
 
 
-def _build(suite: str, root: Path, command: tuple[str, ...]) -> None:
+def _build(suite: str, root: Path, command: tuple[str, ...], shown: bool) -> None:
     fresh = root.with_name(f"new-{root.name}")
     _rmtree(fresh)
-    done = subprocess.run(
+    process = subprocess.Popen(
         (*command, f"--customize-hook={CUSTOMIZE}", suite.partition("-")[0], fresh),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        # On a terminal it draws progress bars.
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
+        start_new_session=True,
     )
-    if done.returncode:
+    try:
+        stdout, _ = process.communicate()
+        if process.returncode:
+            raise MachineError(f"mmdebstrap could not build {suite}:\n{(stdout or '')[-8000:]}")
+        fresh.rename(root)
+    except BaseException:
+        # As a terminal would: it waits for what it has started, and unmounts what it has mounted there.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        process.communicate()
         _rmtree(fresh)
-        raise MachineError(f"mmdebstrap could not build {suite}:\n{done.stdout[-8000:]}")
-    fresh.rename(root)
+        raise
 
 
 def _remove_base(root: Path) -> None:
@@ -495,6 +511,16 @@ def _cgroups() -> list[Path]:
     """Return the tops of systemd's cgroup hierarchies: unified, or version 2 and 1 side by side, or only version 1."""
     places = (Path("/sys/fs/cgroup", name) for name in ("", "unified", "systemd"))
     return [place for place in places if (place / "cgroup.procs").exists()]
+
+
+def _exhausted() -> str:
+    """Say what of the host is used up, without which no systemd starts; inotify(7)."""
+    descriptor = ctypes.CDLL(None).inotify_init()
+    if descriptor < 0:
+        limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+        return f", all {limit} inotify instances are in use: sysctl fs.inotify.max_user_instances={8 * limit}"
+    os.close(descriptor)
+    return ""
 
 
 def _children(pid: int) -> list[int]:

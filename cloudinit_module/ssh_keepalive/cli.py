@@ -2,6 +2,7 @@
 """The command line of ssh-keepalive."""
 
 import argparse
+import os
 import sys
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
@@ -16,12 +17,16 @@ class Argument(NamedTuple):
 
 
 class Command(NamedTuple):
-    """Describe a command; `run` takes its parsed arguments and returns the exit code."""
+    """Describe a command; `run` takes its parsed arguments and returns the exit code.
+
+    `is_for_root` tells that others cannot run it, unless on an image that is theirs.
+    """
 
     run: Callable[[argparse.Namespace], int]
     help: str
     arguments: Tuple[Argument, ...]
     examples: Tuple[str, ...]
+    is_for_root: bool = False
 
 
 def _openssh(name: str) -> Tuple[int, int]:
@@ -30,14 +35,14 @@ def _openssh(name: str) -> Tuple[int, int]:
     version = openssh.version_of(name)
     if version is None:
         known = ", ".join(openssh.DISTRIBUTIONS)
-        raise argparse.ArgumentTypeError(f"{name!r}: expected a version such as 9.2p1, or one of {known}")
+        raise argparse.ArgumentTypeError(f"{name!r}: expected a version (9.2p1, what ssh -V prints) or one of {known}")
     return version
 
 
 _VERSION = {
     "metavar": "VERSION",
     "type": _openssh,
-    "help": "the OpenSSH that is to enforce the policy: 9.2p1, or a distribution that has it, such as debian-12",
+    "help": "the OpenSSH that is to enforce the policy: 9.2p1, what ssh -V prints, debian-12, noble",
 }
 _FILE_HELP = {"metavar": "FILE", "help": "user-data, - for standard input"}
 
@@ -83,24 +88,28 @@ COMMANDS = {
         "put the module into an image, or bring it up to date",
         (_ROOT,),
         ("install --root /mnt/image",),
+        is_for_root=True,
     ),
     "uninstall": Command(
         commands.clear_image,
         "remove all that install has put into an image",
         (_ROOT,),
         ("uninstall --root /mnt/image",),
+        is_for_root=True,
     ),
     "register": Command(
         commands.change_image,
         "have cloud-init of an image run the module that is in it, and know its key",
         (_ROOT,),
         ("register",),
+        is_for_root=True,
     ),
     "unregister": Command(
         commands.change_image,
         "give cloud-init of an image its own list of modules and its own schema back",
         (_ROOT,),
         ("unregister",),
+        is_for_root=True,
     ),
     "status": Command(
         commands.print_status,
@@ -113,30 +122,69 @@ COMMANDS = {
         "enforce the policy of a file on this machine, verified as at a first boot",
         (_FILE,),
         ("apply user-data", "apply - <user-data"),
+        is_for_root=True,
     ),
     "note": Command(
         commands.note_reading,
         "note what sshd has read, and fail if that is not what was asked; a unit runs it",
         (),
         ("note",),
+        is_for_root=True,
     ),
     "reapply": Command(
         commands.reapply_policy,
         "translate this machine's policy for the OpenSSH that is here now, after an upgrade",
         (),
         ("reapply",),
+        is_for_root=True,
     ),
 }
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 refused or not enforced, 2 wrong usage or not known."""
-    arguments = parser().parse_args(argv)
+    """Run a command and return its exit code: 0 done, 1 refused or not enforced, 2 wrong usage or not known.
+
+    It is 130 for Ctrl-C, and 141 where nobody reads what is said.
+    """
+    _open_missing_streams()
     try:
-        return COMMANDS[arguments.command].run(arguments)
+        try:
+            return _run(argv)
+        finally:
+            commands.flush()
+    except KeyboardInterrupt as error:
+        commands.complain(": ".join(("interrupted", *map(str, error.args))))
+        return 130
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        commands.complain(_words(error))
+        return 1
+
+
+def _run(argv: Optional[List[str]]) -> int:
+    arguments = parser().parse_args(argv)
+    command = COMMANDS[arguments.command]
+    if command.is_for_root and not commands.is_root() and os.path.realpath(getattr(arguments, "root", "/")) == "/":
+        commands.complain("run as root")
+        return 1
+    try:
+        return command.run(arguments)
     except _refusals() as error:
-        print(f"ssh-keepalive: {error}", file=sys.stderr)
+        commands.complain(str(error))
         return getattr(error, "exit_code", 1)
+
+
+def _words(error: OSError) -> str:
+    words = ": ".join(str(word) for word in (error.filename, error.strerror) if word) or str(error)
+    return f"{words}, run as root" if isinstance(error, PermissionError) and not commands.is_root() else words
+
+
+def _open_missing_streams() -> None:
+    """Have the three standard streams open, whatever the caller has closed: files would get their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def parser() -> argparse.ArgumentParser:
@@ -168,4 +216,4 @@ def _refusals() -> Tuple[Type[Exception], ...]:
     from .machine.problem import SshdError
     from .policy import PolicyError
 
-    return ImageError, SshdError, PolicyError, OSError
+    return ImageError, SshdError, PolicyError

@@ -4,10 +4,11 @@
 Each imports what it needs: check is run for single files, by editors and commit hooks.
 """
 
+import contextlib
 import os
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, TextIO, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
 
 if TYPE_CHECKING:
     from .image.root import Root
@@ -57,7 +58,7 @@ def render_file(arguments: Namespace) -> int:
     if policy is None:
         return code
     if not policy.enabled:
-        _complain("no file, enabled: false takes the policy off")
+        complain("no file, enabled: false takes the policy off")
         return 0
     settings = openssh.translate(policy, arguments.openssh)
     if openssh.has(arguments.openssh, "reads-drop-ins"):
@@ -68,9 +69,9 @@ def render_file(arguments: Namespace) -> int:
     if settings.tmout:
         texts.append((paths.PROFILE, tmout.render(settings.tmout)))
     for place, text in texts:
-        _complain(f"{place}:")
+        complain(f"{place}:")
         _write(text)
-        sys.stdout.flush()
+        flush()
     return 0
 
 
@@ -101,7 +102,7 @@ def print_schema(arguments: Namespace) -> int:
         with open(file, encoding="utf-8") as stream:
             _write(with_key(stream.read(), policy.load_schema()["properties"][policy.KEY]))
     except ValueError as error:
-        _complain(f"{file}: not cloud-init's schema: {error}")
+        complain(f"{file}: not cloud-init's schema: {error}")
         return 1
     return 0
 
@@ -116,8 +117,10 @@ def change_image(arguments: Namespace) -> int:
         "register": registration.register,
         "unregister": registration.unregister,
     }
-    for note in changes[arguments.command](Root(arguments.root)) or ():
-        _complain(f"note: {note}")
+    with _told_when_interrupted(arguments):
+        notes = changes[arguments.command](Root(arguments.root))
+    for note in notes or ():
+        complain(f"note: {note}")
     return 0
 
 
@@ -137,8 +140,9 @@ def clear_image(arguments: Namespace) -> int:
             # A running sshd would enforce the policy of a file that is gone.
             apply(Policy(enabled=False), Host(attended=True))
         except SshdError as error:
-            _complain(f"sshd may enforce the policy until it is restarted: {error}")
-    uninstall(root)
+            complain(f"sshd may enforce the policy until it is restarted: {error}")
+    with _told_when_interrupted(arguments):
+        uninstall(root)
     return 0
 
 
@@ -147,11 +151,13 @@ def print_status(arguments: Namespace) -> int:
     from .image.root import ImageError, Root
     from .machine import report
     from .machine.host import Host
-    from .machine.problem import SshdError
+    from .machine.problem import Problem, SshdError
     from .machine.status import image_status, status, unknown
 
     is_here = _is_this_machine(Root(arguments.root))
     try:
+        if is_here and not is_root():
+            raise SshdError(Problem("not root", "run as root"))
         state = status(Host()) if is_here else image_status(arguments.root)
     except (ImageError, SshdError, OSError) as error:
         state = unknown(error)
@@ -171,7 +177,7 @@ def apply_file(arguments: Namespace) -> int:
         from .machine.apply import apply
         from .machine.host import Host
 
-        print("\n".join(apply(policy, Host(attended=True)).lines()))
+        _write("\n".join(apply(policy, Host(attended=True)).lines()) + "\n")
     return code
 
 
@@ -186,7 +192,7 @@ def note_reading(arguments: Namespace) -> int:
     except (SshdError, OSError) as error:
         state = unknown(error)
     for problem in state.problems:
-        _complain(f"{state.verdict.replace('-', ' ')}: {problem}")
+        complain(f"{state.verdict.replace('-', ' ')}: {problem}")
     return int(state.exit_code)
 
 
@@ -196,7 +202,7 @@ def reapply_policy(_: Namespace) -> int:
     from .machine.host import Host
 
     report = reapply(Host())
-    print("\n".join(report.lines()) if report else "no policy on this machine")
+    _write("\n".join(report.lines() if report else ["no policy on this machine"]) + "\n")
     return 0
 
 
@@ -210,7 +216,7 @@ def _policy_of(path: str, version: Optional["Version"] = None) -> Tuple[Optional
     policy, remarks = diagnostics.judge(file.content, version)
     _write(diagnostics.as_text(file.name, remarks, _has_colours(sys.stderr)), sys.stderr)
     if policy is None and not remarks:
-        _complain(f"{diagnostics.printable(file.name)}: has no ssh_keepalive")
+        complain(f"{diagnostics.printable(file.name)}: has no ssh_keepalive")
     return policy, int(policy is None)
 
 
@@ -227,7 +233,7 @@ def _read(path: str) -> _File:
             return _File(name, stream.read(MAX_BYTES + 1))
     except OSError as error:
         reason = error.strerror or str(error)
-        _complain(f"{printable(name)}: {reason}")
+        complain(f"{printable(name)}: {reason}")
         return _File(name, None, reason)
 
 
@@ -235,15 +241,52 @@ def _is_this_machine(root: "Root") -> bool:
     return root.real("/") == "/"
 
 
-def _complain(message: str) -> None:
-    print(f"ssh-keepalive: {message}", file=sys.stderr, flush=True)
+@contextlib.contextmanager
+def _told_when_interrupted(arguments: Namespace) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"not all is done, run ssh-keepalive {arguments.command} again") from None
+
+
+def is_root() -> bool:
+    """Return whether this is root's run."""
+    return os.geteuid() == 0
+
+
+def complain(message: str) -> None:
+    """Say something on standard error, if that can be written to."""
+    with contextlib.suppress(OSError):
+        _write(f"ssh-keepalive: {message}\n", sys.stderr)
+        with _written(sys.stderr):
+            sys.stderr.flush()
+
+
+def flush() -> None:
+    """Write what is left to standard output; raise OSError if that cannot be done."""
+    with _written(sys.stdout):
+        sys.stdout.flush()
 
 
 def _write(text: str, stream: Optional[TextIO] = None) -> None:
     """Write to a stream (standard output by default), whatever characters that has."""
     stream = stream or sys.stdout
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    with _written(stream):
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+@contextlib.contextmanager
+def _written(stream: TextIO) -> Iterator[None]:
+    """Name a stream that cannot be written to, and have Python not try again as it ends."""
+    try:
+        yield
+    except OSError as error:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        raise OSError(
+            error.errno, error.strerror, f"standard {'output' if stream is sys.stdout else 'error'}"
+        ) from error
 
 
 def _has_colours(stream: TextIO) -> bool:

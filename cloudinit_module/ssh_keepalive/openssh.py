@@ -65,8 +65,20 @@ DISTRIBUTIONS = {
     "ubuntu-24.04": (9, 6),
     "ubuntu-26.04": (10, 2),
 }
-# Rebuilt from Red Hat's sources
-_LIKE_RHEL = re.compile("(almalinux|rocky)(?=-)")
+# Rebuilt from Red Hat's sources, or as their packages say
+_LIKE_RHEL = re.compile("^(almalinux|alma|rocky|el)(?=[0-9])")
+# As apt's sources and /etc/os-release say
+CODENAMES = {
+    "bullseye": "debian-11",
+    "bookworm": "debian-12",
+    "trixie": "debian-13",
+    "focal": "ubuntu-20.04",
+    "jammy": "ubuntu-22.04",
+    "noble": "ubuntu-24.04",
+    "resolute": "ubuntu-26.04",
+}
+# Upstream's, or a package's: 1:9.2p1-2+deb12u3, 9.9p1-7.el9_8
+_PACKAGE = re.compile(r"([0-9]+:)?([1-9][0-9]?\.(0|[1-9][0-9]?))(p[0-9]+)?([-+~][^\s]*)?$(?!\n)")
 
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
 _LONGEST_PAUSE = 60
@@ -127,11 +139,17 @@ def name_of(version: Version) -> str:
 
 
 def version_of(name: str) -> Optional[Version]:
-    """Return the version that `9.2`, `9.2p1`, `OpenSSH_9.2p1` or a distribution's name means, None without one."""
-    found = re.match(r"(?:OpenSSH_)?([1-9][0-9]?\.[0-9]{1,2})(?:p[0-9]+)?$(?!\n)", name)
-    if found:
-        return parse_version("OpenSSH_" + found.group(1))
-    return DISTRIBUTIONS.get(_LIKE_RHEL.sub("rhel", name))
+    """Return the version that a name means, None without one.
+
+    It may be upstream's or a package's, what `ssh -V` prints, a distribution with its release, or a codename.
+    """
+    package = _PACKAGE.match(name)
+    if package:
+        return parse_version("OpenSSH_" + package.group(2))
+    lower = name.lower()
+    release = _LIKE_RHEL.sub("rhel", re.sub("[- ]", "", CODENAMES.get(lower, lower)))
+    named = (version for one, version in DISTRIBUTIONS.items() if one.replace("-", "") == release)
+    return next(named, parse_version(name) if name.startswith("OpenSSH_") else None)
 
 
 def has(version: Version, fact: str) -> bool:

@@ -33,6 +33,9 @@ _MOST_PATTERNS = 250
 # raise RecursionError, numbers of more than 4300 digits ValueError, and YAML's aliases may take all memory.
 _UNFIT = object()
 
+# What ends a pattern in a Match line, or may escape what follows
+_UNQUOTED = r"[ \\]"
+
 # sshd_config(5), TIME FORMATS
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -210,14 +213,17 @@ def _schema_problems(section: Any, values: Any, schema: Dict[str, Any]) -> List[
                 place = (*path, _key_in_path(key))
                 message = _unknown_key(_key_text(key), error.schema["properties"], schema)
                 problems[place] = Problem(place, message, (key,))
-        else:
-            problems[path] = Problem(path, _not_allowed(path[-1], given, error.schema))
+        elif error.validator != "anyOf" or not isinstance(given, dict):
+            # _match_entry_problems says what criteria a match entry lacks.
+            problems[path] = Problem(path, _not_allowed(path, given, error.schema))
     return list(problems.values())
 
 
-def _not_allowed(key: Union[str, int], value: Any, subschema: Dict[str, Any]) -> str:
+def _not_allowed(path: Path, value: Any, subschema: Dict[str, Any]) -> str:
     message = _unexpected(value, subschema)
-    if key == "client_alive_count_max" and value == 0 and value is not False:
+    if isinstance(value, str) and re.search(_UNQUOTED, value) and {"user", "group"} & set(path[-2:]):
+        message += f"; write ? in place of a space or a backslash: {_abbreviated(re.sub(_UNQUOTED, '?', value))}"
+    if path[-1] == "client_alive_count_max" and value == 0 and value is not False:
         # Commit 69334996a, OpenSSH 8.2
         message += (
             " (with 0 OpenSSH up to 8.1 ends a session at its first silent interval, and since 8.2 never drops any)"

@@ -139,7 +139,8 @@ class FakeMachine:
             shutil.rmtree(str(self.root / name))
             shutil.copytree(str(snapshot / name), str(self.root / name), symlinks=True)
         shutil.copy(str(snapshot / Path(self.units.file).name), self.units.file)
-        self.record.unlink(missing_ok=True)
+        if self.record.exists():
+            self.record.unlink()
         self.start()
 
     def off_systemd(self, manager="service"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -174,6 +175,41 @@ def test_a_slow_start_is_waited_for_and_not_begun_anew(newest: Machine, seconds:
     assert can_log_in(newest)
     found = status(newest)
     assert (found.code == 0) == any(has_read(newest, f"ClientAliveInterval {one}") for one in (62, 63))
+
+
+def test_ctrl_c_before_a_policy_is_in_place_changes_nothing(newest: Machine) -> None:
+    as_it_was(newest)
+    before = newest.run("sha256sum", DROP_IN).stdout
+    with newest.popen("flock", "--no-fork", "/run/ssh-keepalive.lock", "sleep", "60") as other:
+        with apply_by_hand(newest) as applied:
+            opened = "until [ $(ls -l /proc/[0-9]*/fd 2>&1 | grep -c ssh-keepalive.lock) = 2 ]; do sleep 0.1; done"
+            newest.sh(opened)
+            applied.send_signal(signal.SIGINT)
+            assert applied.communicate() == ("", "ssh-keepalive: interrupted: nothing was changed\n")
+        other.kill()
+    assert applied.returncode == 130
+    assert newest.run("sha256sum", DROP_IN).stdout == before
+
+
+def test_ctrl_c_while_sshd_starts_restores_what_was(newest: Machine) -> None:
+    as_it_was(newest)
+    newest.sh(SLOW.format(3))
+    with apply_by_hand(newest) as applied:
+        until(newest, "activating")
+        applied.send_signal(signal.SIGINT)
+        said, complaints = applied.communicate()
+    assert complaints == "ssh-keepalive: interrupted: the old configuration is restored, sshd is active\n"
+    assert (applied.returncode, said) == (130, "")
+    assert OURS in newest.run("cat", DROP_IN).stdout
+    assert has_read(newest, OURS)
+    assert can_log_in(newest)
+    assert status(newest).code == 0
+
+
+def apply_by_hand(machine: Machine) -> Process:
+    """Start an apply of another policy, as a person does who may press Ctrl-C."""
+    (machine.root / "srv/other.yaml").write_text("#cloud-config\nssh_keepalive: {unresponsive_timeout: 4m}\n")
+    return machine.popen("ssh-keepalive", "apply", "/srv/other.yaml")
 
 
 # In a container sshd itself is process 1; nspawn would take it for such a container too.

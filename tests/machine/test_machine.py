@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 import re
 import signal
 import subprocess
@@ -184,3 +185,41 @@ def test_nothing_is_left_by_a_killed_owner(machines: Callable[..., Machine]) -> 
         owner.kill()
     machines(NEWEST)
     assert traces(name) == []
+
+
+# The limit is each user's own.
+USED_UP = """\
+import ctypes, os, resource
+from machine import _exhausted
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+os.setuid(65533)
+while ctypes.CDLL(None).inotify_init() >= 0:
+    pass
+print(_exhausted())
+"""
+
+
+def test_a_host_that_is_out_of_inotify_instances_is_told_which_limit_to_raise() -> None:
+    answer = subprocess.run((sys.executable, "-c", USED_UP), cwd=TOOLS, stdout=subprocess.PIPE, text=True, check=True)
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    said = f", all {limit} inotify instances are in use: sysctl fs.inotify.max_user_instances={8 * limit}\n"
+    assert answer.stdout == said
+
+
+def test_ctrl_c_in_the_demo_throws_its_machine_away(tmp_path: Path) -> None:
+    (tmp_path / "base").symlink_to(base(NEWEST).parents[1])
+    environment = {**os.environ, "SSH_KEEPALIVE_CACHE": str(tmp_path)}
+    command = (sys.executable, "demo.py", NEWEST)
+    with subprocess.Popen(
+        command, cwd=TOOLS, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout
+        assert demo.stderr
+        said = iter(demo.stdout.readline, "")
+        assert any("boots for the first time" in line for line in said)
+        for _ in range(2):
+            demo.send_signal(signal.SIGINT)
+        assert demo.stderr.read() == "\ninterrupted, the machine is thrown away\n"
+    assert demo.returncode == 130
+    assert list((tmp_path / "run").iterdir()) == []
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,74 @@ def test_it_starts_without_yaml_and_jsonschema():
     assert b"uninstall" in answer.stdout
 
 
-UNKNOWN = "argument --openssh: 'x': expected a version such as 9.2p1, or one of " + ", ".join(DISTRIBUTIONS)
+COMMAND = "{} -c 'import sys; from ssh_keepalive.cli import main; sys.exit(main())' ".format(sys.executable)
+
+
+def shell(words, folder, **options):
+    """Run ssh-keepalive with words of a shell's in a folder with a file of each kind."""
+    (folder / "good").write_text("#cloud-config\nssh_keepalive: true\n")
+    (folder / "bad").write_text("#cloud-config\nssh_keepalive: 1\n" + "x: &x\n" * 20000)
+    pipe = subprocess.PIPE
+    options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "universal_newlines": True, **options}
+    environment = {"PYTHONPATH": SOURCE, "PATH": "/usr/bin:/bin"}
+    return subprocess.Popen(["sh", "-c", "exec " + COMMAND + words], cwd=str(folder), env=environment, **options)
+
+
+NO_SPACE = "ssh-keepalive: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("check good <&-", 0, "", ""),
+        ("check - <&-", 1, "stdin: error: empty\n", ""),
+        ("check good >&-", 0, "", ""),
+        ("check bad >&- 2>&-", 1, "", ""),
+        ("check absent 2>&-", 2, "", ""),
+        ("render good --openssh 9.2 2>&-", 0, "ClientAliveInterval", ""),
+        ("explain bad --openssh 9.2 <&- >&- 2>&-", 1, "", ""),
+        ("chekc 2>&-", 2, "", ""),
+        ("--help >&-", 0, "", ""),
+        ("schema >/dev/full", 1, "", NO_SPACE),
+        ("check bad >/dev/full", 1, "", NO_SPACE),
+        ("--help >/dev/full", 1, "", NO_SPACE),
+        ("--version >/dev/full", 1, "", NO_SPACE),
+        ("check absent 2>/dev/full", 2, "", ""),
+        ("schema >/dev/full 2>/dev/full", 1, "", ""),
+    ],
+)
+def test_streams_that_cannot_be_written_to_or_read(tmp_path, words, code, out, err):
+    process = shell(words, tmp_path)
+    said, complaints = process.communicate()
+    assert (process.returncode, complaints) == (code, err)
+    assert out in said
+    assert bool(out) == bool(said)
+
+
+def test_nobody_who_reads_is_no_reason_for_words(tmp_path):
+    with shell("check bad", tmp_path) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_ctrl_c(tmp_path):
+    process = shell("check -", tmp_path)
+    while "S (sleeping)" not in Path("/proc/{}/status".format(process.pid)).read_text() or is_starting(process.pid):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate() == ("", "ssh-keepalive: interrupted\n")
+    assert process.returncode == 130
+
+
+def is_starting(pid):
+    """Return whether a process waits for anything but its standard input."""
+    return Path("/proc/{}/syscall".format(pid)).read_text().split()[:2] != ["0", "0x0"]
+
+
+UNKNOWN = "argument --openssh: 'x': expected a version (9.2p1, what ssh -V prints) or one of " + ", ".join(
+    DISTRIBUTIONS
+)
 MISSING = "the following arguments are required: --openssh"
 
 

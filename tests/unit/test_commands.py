@@ -262,7 +262,16 @@ def test_the_commit_hook_runs_check_on_what_looks_like_user_data(folder, capsys)
         "b/cloud-init.cfg",
         "userdata.mime",
         "user-data.web.yaml",
+        "web-user-data.yaml",
+        "hosts/web.cloud-config.yml",
+        "cloud_init.yml",
+        "cloudinit.yaml",
+        "cloud-init-web.yaml",
+        "user-data/web.yaml",
+        "user-data.mime.gz",
+        "web-userdata",
     ]
     assert [name for name in user_data if not re.search(hook["files"], name)] == []
     others = ["cloud-init.tf", "docs/cloud-init.md", "my-user-data-notes.md", "user-data/main.tf", "values.yaml"]
+    others += [".github/workflows/cloud-init.yml", "roles/cloud-init/tasks/main.yml", "user-data.sh", "network-config"]
     assert [name for name in others if re.search(hook["files"], name)] == []

@@ -29,7 +29,8 @@ OFF = Policy(enabled=False)
 
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch):
-    """Have a word stand for this machine, to which nothing is done."""
+    """Have a word stand for this machine, to which nothing is done, and be root on it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("ssh_keepalive.machine.host.Host", lambda *_, **__: "this machine")
 
 
@@ -52,17 +53,70 @@ def test_what_is_done_to_an_image_knows_its_root(done, tmp_path, command):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [SshdError("no"), PolicyError([Problem(("a",), "no")]), OSError(2, "no", "f")],
-    ids=repr,
+    ("error", "words"),
+    [
+        (SshdError("no"), "no"),
+        (PolicyError([Problem(("a",), "no")]), "a: no"),
+        (OSError(2, "no", "f"), "f: no"),
+        (OSError("no"), "no"),
+        (PermissionError(13, "no", "f"), "f: no"),
+    ],
 )
-def test_every_refusal_of_a_command_is_one_line_and_exit_1(monkeypatch, capsys, error):
+def test_every_refusal_of_a_command_is_one_line_and_exit_1(monkeypatch, capsys, error, words):
     def refuse(host):
         raise error
 
     monkeypatch.setattr(REAPPLY, refuse)
     assert main(["reapply"]) == 1
-    assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: {}\n".format(error))
+    assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: {}\n".format(words))
+
+
+@pytest.mark.parametrize("command", [*ROOTED, "apply", "reapply", "note"])
+def test_who_is_not_root_is_told_so_before_anything_else(done, monkeypatch, capsys, tmp_path, command):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    (tmp_path / "root").symlink_to("/")
+    for root in ([], ["--root", "/"], ["--root", str(tmp_path / "root")]) if command in ROOTED else ([],):
+        assert main([command, *root, *(["/no/such/file"] if command == "apply" else [])]) == 1
+        assert tuple(capsys.readouterr()) == ("", "ssh-keepalive: run as root\n")
+    assert done == []
+
+
+@pytest.mark.parametrize("command", ROOTED)
+def test_an_image_may_be_anybodys(done, monkeypatch, tmp_path, command):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main([command, "--root", str(tmp_path)]) == 0
+    assert len(done) == 1
+
+
+def test_an_image_that_is_anothers_is_for_root(monkeypatch, capsys, tmp_path):
+    def refuse(root):
+        raise PermissionError(13, "Permission denied", "/x/etc")
+
+    monkeypatch.setattr("ssh_keepalive.image.installation.install", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["install", "--root", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "ssh-keepalive: /x/etc: Permission denied, run as root\n"
+
+
+def test_status_of_this_machine_is_for_root(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["status"]) == 2
+    assert tuple(capsys.readouterr()) == ("unknown: not root\nremedy: run as root\n", "")
+    assert main(["status", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    Draft4Validator(json.loads(STATUS_SCHEMA.read_text())).validate(found)
+    assert found["problems"] == [{"message": "not root", "remedy": "run as root"}]
+
+
+@pytest.mark.parametrize("command", ROOTED)
+def test_an_interrupted_change_of_an_image_is_to_be_done_again(monkeypatch, capsys, tmp_path, command):
+    def interrupted(root):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssh_keepalive.image." + ROOTED[command], interrupted)
+    assert main([command, "--root", str(tmp_path)]) == 130
+    said = "ssh-keepalive: interrupted: not all is done, run ssh-keepalive {} again\n".format(command)
+    assert tuple(capsys.readouterr()) == ("", said)
 
 
 @pytest.mark.parametrize("command", ["install", "register", "unregister"])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ssh_keepalive import __version__, cli, paths
+from ssh_keepalive.image import clean_script
 from ssh_keepalive.policy import load_schema
 
 TOP = Path(__file__).resolve().parents[2]
@@ -20,9 +22,9 @@ SCHEMA = "/usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-c
 GREP = "grep -qs '^# BEGIN ssh-keepalive$' /etc/ssh/sshd_config"
 
 
-def fill(*templates):
+def fill(*templates, program=PACKAGING / "template.py"):
     """Run packaging/template.py."""
-    command = [sys.executable, "-B", str(PACKAGING / "template.py"), *map(str, templates)]
+    command = [sys.executable, "-B", str(program), *map(str, templates)]
     environment = {**os.environ, "PYTHONPATH": str(TOP / "cloudinit_module")}
     return subprocess.run(command, env=environment, stderr=subprocess.PIPE)
 
@@ -40,8 +42,8 @@ def filled(tmp_path_factory):
 @pytest.mark.parametrize(
     ("file", "pattern"),
     [
-        ("CHANGELOG.md", r"^## (\S+)"),
-        ("packaging/debian/changelog", r"^cloud-init-ssh-keepalive \((.*)\)"),
+        ("CHANGELOG.md", r"^## \[(.*)\]"),
+        ("packaging/debian/changelog.in", r"^cloud-init-ssh-keepalive \((.*)\)"),
         (SPEC, r"^Version: +(.*)$"),
         (SPEC, r"^\* .* - (.*)-1$"),
     ],
@@ -93,8 +95,30 @@ def test_the_scripts_know_the_paths(filled, script, lines):
 
 
 def test_nothing_is_left_to_fill_in(filled):
-    assert sorted(filled) == ["cloud-init-ssh-keepalive.spec", "postinst", "postrm", "triggers"]
+    names = ["changelog", "cloud-init-ssh-keepalive.spec", "control", "postinst", "postrm", "triggers"]
+    assert sorted(filled) == names
     assert [name for name, text in filled.items() if re.search("@[A-Z_]+@", text)] == []
+
+
+PUBLISHED = {"maintainer": "A B", "maintainer_email": "a@example.org", "url": "https://example.org/x"}
+
+
+def test_who_publishes_it_is_said_once_and_packages_take_it_from_there(tmp_path):
+    setup = (TOP / "setup.cfg").read_text()
+    for key, value in PUBLISHED.items():
+        setup = re.sub("(?m)^(# )?{} =.*".format(key), "{} = {}".format(key, value), setup)
+    (tmp_path / "setup.cfg").write_text(setup)
+    (tmp_path / "packaging").mkdir()
+    shutil.copy(str(PACKAGING / "template.py"), str(tmp_path / "packaging"))
+    names = ["debian/control.in", "debian/changelog.in", "rpm/cloud-init-ssh-keepalive.spec.in"]
+    for name in names:
+        shutil.copy(str(PACKAGING / name), str(tmp_path))
+    assert fill(*tmp_path.glob("*.in"), program=tmp_path / "packaging/template.py").returncode == 0
+    control, changelog, spec = [(tmp_path / Path(name).stem).read_text() for name in names]
+    assert "\nMaintainer: A B <a@example.org>\nHomepage: https://example.org/x\n" in control
+    assert "\n -- A B <a@example.org>  " in changelog
+    assert "\nURL:            https://example.org/x\n" in spec
+    assert " A B <a@example.org> - " in spec
 
 
 def test_no_script_repeats_a_path_that_is_the_modules():
@@ -146,10 +170,36 @@ def test_the_manual_page_has_every_key_in_the_words_of_the_schema():
 
 def test_the_manual_page_has_the_date_of_the_packages():
     date = re.search(
-        r"^ -- .*, (.*) [0-9:]+ \+0000$", (PACKAGING / "debian/changelog").read_text(), re.MULTILINE
+        r"^ -- .*, (.*) [0-9:]+ \+0000$", (PACKAGING / "debian/changelog.in").read_text(), re.MULTILINE
     ).group(1)
     (stated,) = re.findall("^.TH SSH-KEEPALIVE 8 ([0-9-]+) ", (PACKAGING / "ssh-keepalive.8").read_text())
     assert datetime.strptime(date, "%d %b %Y") == datetime.strptime(stated, "%Y-%m-%d")
+
+
+SHELL = [
+    "packaging/build.sh",
+    "packaging/debian/prerm",
+    "packaging/debian/tests/enforced",
+    ".ci/run",
+    "examples/local-runs.sh",
+]
+SHELL += ["examples/images/" + name for name in ("mkosi.finalize", "mmdebstrap.sh", "qemu.sh")]
+
+
+@pytest.mark.slow
+def test_shellcheck_finds_nothing(filled, tmp_path):
+    program = shutil.which("shellcheck")
+    if not program:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("apt install shellcheck")
+    for name, text in {**filled, "clean": clean_script.render()}.items():
+        if text.startswith("#!/bin/sh"):
+            (tmp_path / name).write_text(text)
+    files = [*sorted(tmp_path.iterdir()), *(TOP / name for name in SHELL)]
+    assert [file.name for file in files[:3]] == ["clean", "postinst", "postrm"]
+    for file in files:
+        shell = [] if file.read_text().startswith("#!") else ["--shell=sh"]
+        answer = subprocess.run([program, *shell, str(file)], stdout=subprocess.PIPE)
+        assert answer.stdout.decode() == ""
 
 
 @pytest.mark.parametrize("name", ["build.sh", "debian/rules"])

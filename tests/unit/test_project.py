@@ -31,8 +31,11 @@ def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = tree / "cloudinit_module"
     assert packed == {
-        str(file.relative_to(modules)) for suffix in ("py", "json") for file in modules.rglob("*." + suffix)
+        str(file.relative_to(modules)) for suffix in ("py", "json", "typed") for file in modules.rglob("*." + suffix)
     }
+    for check in (["twine", "check", "--strict"], ["check_wheel_contents", "--config", str(tree / "pyproject.toml")]):
+        subprocess.run([sys.executable, "-m", *check, str(wheel)], check=True)
+
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     subprocess.run([str(venv / "bin/pip"), "install", "--quiet", str(wheel)], check=True)
@@ -50,7 +53,7 @@ def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
     command = str(venv / "bin/ssh-keepalive")
     subprocess.run([command, "install", "--root", str(root)], check=True)
     installed = files_below(packages / "ssh_keepalive")
-    assert installed == files_below(TOP / "cloudinit_module/ssh_keepalive")
+    assert installed == files_below(TOP / "cloudinit_module/ssh_keepalive") - {"py.typed"}
     assert "machine/apply.py" in installed
     code = "from ssh_keepalive.policy import parse; print(parse(True).unresponsive_timeout)"
     answer = subprocess.run([str(venv / "bin/python"), "-c", code], stdout=subprocess.PIPE, check=True)

@@ -117,4 +117,4 @@ def test_the_articles_pair_takes_the_times_that_are_shown():
 
 
 def test_the_changelog_knows_the_version():
-    assert "\n## {} ".format(__version__) in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "\n## [{}] ".format(__version__) in (TOP / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from .. import openssh, policy
 from ..openssh import Version
-from ..policy import KEY, Policy, PolicyError, Problem, dotted
+from ..policy import KEY, Path, Policy, PolicyError, Problem, dotted
 from . import document, explanation, userdata
 from .document import Place
 from .userdata import Remark, UserData
@@ -18,6 +18,8 @@ _TAB = " " * 4
 # Of a source line, left and right of the place's start
 _BEFORE, _AFTER = 60, 100
 _LONGEST_MESSAGE = 1000
+# Of a key in a path, which all remarks about what is in it repeat
+_LONGEST_KEY = 100
 
 
 def diagnose(content: bytes, version: Optional[Version] = None) -> List[Remark]:
@@ -33,7 +35,8 @@ def judge(content: bytes, version: Optional[Version] = None) -> Tuple[Optional[P
     if data.part is not None:
         parsed, found = _judge_section(data, version)
         remarks += found
-    return None if has_errors(remarks) else parsed, sorted(remarks, key=_order)
+    remarks = sorted((remark._replace(path=_shortened(remark.path)) for remark in remarks), key=_order)
+    return None if has_errors(remarks) else parsed, remarks
 
 
 def has_errors(remarks: List[Remark]) -> bool:
@@ -53,8 +56,10 @@ def as_text(name: str, remarks: List[Remark], colours: bool = False) -> str:
         shown += f"{shown_at} {level} {said(remark)}\n"
         if remark.part and remark.place:
             # A file with a problem in each of its lines is taken apart once.
-            source = lines.setdefault(remark.part.number, document.lines(remark.part.text))
-            shown += _source(source, remark.place, _COLOURS[remark.level] if colours else "")
+            number = remark.part.number
+            if number not in lines:
+                lines[number] = [line.rstrip() for line in document.lines(remark.part.text)]
+            shown += _source(lines[number], remark.place, _COLOURS[remark.level] if colours else "")
     return shown
 
 
@@ -88,7 +93,7 @@ def where(name: str, remark: Remark) -> str:
     """Return the place of a remark about a file: its name, the part if there are some, line and column."""
     shown = printable(name)
     if remark.part and remark.part.number:
-        title = [str(remark.part.number), printable(remark.part.name)[:_BEFORE]]
+        title = [str(remark.part.number), printable(remark.part.name)]
         shown += " (part {})".format(", ".join(filter(None, title)))
     if remark.place:
         shown += f":{remark.place.line}:{remark.place.column}"
@@ -122,7 +127,7 @@ def _width(text: str) -> int:
 def _source(lines: List[str], place: Place, colour: str) -> str:
     """Return the source line of a place, with carets under the place."""
     number, column, end = place
-    line = lines[number - 1].rstrip() if number <= len(lines) else ""
+    line = lines[number - 1] if number <= len(lines) else ""
     start = column - 1
     first = max(0, start - _BEFORE)
     last = start + _AFTER
@@ -143,6 +148,11 @@ def _source(lines: List[str], place: Place, colour: str) -> str:
     return "    {}{}{}{}\n    {}{}\n".format(
         before, printable(meant), printable(after), right, " " * _width(before), carets
     )
+
+
+def _shortened(path: Path) -> Path:
+    """Return a path whose keys are of bearable length."""
+    return tuple(step if isinstance(step, int) else step[:_LONGEST_KEY] for step in path)
 
 
 def _order(remark: Remark) -> Tuple[int, int, int, int, str, str]:

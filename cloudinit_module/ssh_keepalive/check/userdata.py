@@ -12,7 +12,8 @@ from .document import DocumentError, Place, Scalar
 
 # Decoded; clouds take 16 to 256 KiB.
 MAX_BYTES = 4 << 20
-_MAX_MIME_LINES = 500000
+# Of a part's name, which stands before each remark about the part
+_LONGEST_NAME = 60
 
 _CLOUD_CONFIG = "text/cloud-config"
 _ARCHIVE = "text/cloud-config-archive"
@@ -126,7 +127,7 @@ def read(content: bytes) -> UserData:
 
 
 def _part(number: int, typed: _Typed) -> Part:
-    return Part(number, typed.name, typed.written or typed.content.decode("utf-8", "replace"))
+    return Part(number, typed.name[:_LONGEST_NAME], typed.written or typed.content.decode("utf-8", "replace"))
 
 
 def _merged(parts: List[Tuple[Part, _Typed]], remarks: List[Remark]) -> UserData:
@@ -247,8 +248,6 @@ def _refuse_oversized(content: bytes) -> None:
 
 
 def _unbase64(content: bytes) -> bytes:
-    if not re.match(rb"[A-Za-z0-9+/\s]+={0,2}\s*$", content):
-        return content
     try:
         decoded = base64.b64decode(b"".join(content.split()), validate=True)
     except ValueError:
@@ -290,17 +289,15 @@ def _parts(content: bytes) -> Iterator[_Typed]:
     if not _is_mime(content):
         yield _Typed("", _kind(content) or _WHOLE, content)
         return
-    import email
+    from . import mime
 
-    if content.count(b"\n") > _MAX_MIME_LINES:
-        raise _RefusedError(f"MIME of more than {_MAX_MIME_LINES} lines, not checked")
     try:
-        message = email.message_from_string(content.decode("utf-8"))
-        parts = [part for part in message.walk() if not part.is_multipart()]
+        message = mime.parse(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _RefusedError(f"MIME with a byte that is not UTF-8, after {error.start} others") from error
-    except RecursionError as error:
-        raise _RefusedError("MIME nested too deep") from error
+    except mime.MimeError as error:
+        raise _RefusedError(str(error)) from error
+    parts = [part for part in message.walk() if not part.is_multipart()]
     parts = [part for part in parts if part.get_content_maintype() != "multipart"]
     if not parts:
         raise _RefusedError(

@@ -104,13 +104,20 @@ class Root:
             os.chmod(folder, 0o755)
         staged = self._staged(file)
         self._unlink(staged)
-        with open(staged, "xb") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(content)
-            # A power cut may not leave an empty module under a name that cloud-init runs.
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(staged, file)
+        try:
+            with open(staged, "xb") as stream:
+                os.fchmod(stream.fileno(), mode)
+                stream.write(content)
+                # A power cut may not leave an empty module under a name that cloud-init runs.
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(staged, file)
+        except BaseException as error:
+            self._unlink(staged)
+            if isinstance(error, OSError):
+                # Of a full disk nobody says where it is.
+                raise OSError(error.errno, error.strerror, error.filename or file) from error
+            raise
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link, unless it is there already; its folder is made if need be."""

@@ -12,6 +12,7 @@ from . import audit, files, processes, record, servers, service
 from .audit import Audit
 from .files import ChangedError, File, Transaction
 from .host import Host, SlowError
+from .interrupts import Interrupts
 from .judgement import Judge
 from .problem import RUN_AGAIN, NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
@@ -69,16 +70,18 @@ def apply(policy: Policy, host: Host) -> Report:
     Raise PolicyError if this OpenSSH cannot, and SshdError if one of them does not. All files are then as they were,
     and sshd runs if it did; but what is verified and only waits for a restart that is not ours to decide, stays.
     """
-    with _exclusive(host):
-        return _Run(policy, host).do()
+    with _exclusive(host) as interrupts:
+        return _Run(policy, host, interrupts).do()
 
 
 @contextlib.contextmanager
-def _exclusive(host: Host) -> Iterator[None]:
-    """Keep other runs out, and raise SshdError for what the system refuses."""
+def _exclusive(host: Host) -> Iterator[Interrupts]:
+    """Keep other runs out, and raise SshdError for what the system refuses; say what Ctrl-C has left."""
     try:
-        with files.exclusive(host):
-            yield
+        with Interrupts() as interrupts, files.exclusive(host):
+            yield interrupts
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(*(error.args or ("nothing was changed",))) from None
     except OSError as error:
         words = ": ".join(map(str, filter(None, (error.filename, error.strerror or type(error).__name__))))
         raise SshdError(Problem(words)) from error
@@ -89,7 +92,7 @@ def reapply(host: Host) -> Optional[Report]:
 
     Raise PolicyError or SshdError if that cannot be done.
     """
-    with _exclusive(host):
+    with _exclusive(host) as interrupts:
         file = files.policy_file(host)
         text = files.text(file)
         if text is None:
@@ -98,15 +101,16 @@ def reapply(host: Host) -> Optional[Report]:
         if policy is None:
             remedy = f"{RUN_AGAIN}, or ssh-keepalive apply FILE"
             raise SshdError(Problem(f"{file}: has no policy line that can be read", remedy))
-        return _Run(policy, host).do()
+        return _Run(policy, host, interrupts).do()
 
 
 class _Run:
     """Hold what the steps of one run share."""
 
-    def __init__(self, policy: Policy, host: Host) -> None:
+    def __init__(self, policy: Policy, host: Host, interrupts: Interrupts) -> None:
         self._policy = policy
         self._host = host
+        self._interrupts = interrupts
         self._questions = Questions(host, prepares=True)
         self._servers = servers.find(host)
         # A policy is taken off also where no sshd is left that could have it.
@@ -133,7 +137,7 @@ class _Run:
         try:
             with self._transaction.tidied():
                 report = self._in_the_first_way_that_is_read(ways)
-        except SshdError:
+        except (SshdError, KeyboardInterrupt):
             if self._restarts.done:
                 with contextlib.suppress(OSError, SshdError):
                     audit.note_restored(self._audits, servers.find(self._host), self._restarts.done, self._host)
@@ -246,22 +250,28 @@ class _Run:
         )
         try:
             with contextlib.ExitStack() as stack:
-                for file, text in texts.items():
-                    before = main if file == self._main else None
-                    stack.enter_context(self._transaction.replaced(file, text, before))
-                if texts:
-                    self._find_again()
-                place = self._server.main if in_main else self._drop_in.path
-                self._verify(in_main, place)
-                self._restarts.put_in_effect(self._audits, is_changed, place)
-                self._audits = [one for one in self._audits if one.server not in self._restarts.doubtful]
+                try:
+                    for file, text in texts.items():
+                        before = main if file == self._main else None
+                        stack.enter_context(self._transaction.replaced(file, text, before))
+                    if texts:
+                        self._find_again()
+                    place = self._server.main if in_main else self._drop_in.path
+                    self._verify(in_main, place)
+                    self._restarts.put_in_effect(self._audits, is_changed, place)
+                    self._audits = [one for one in self._audits if one.server not in self._restarts.doubtful]
+                finally:
+                    # The files are now restored, all of them or none.
+                    self._interrupts.hold()
         except BaseException as error:
             if not self._restarts.done:
                 raise
-            states = self._restarts.undo()
+            restored = f"the old configuration is restored, sshd is {self._restarts.undo()}"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(restored) from None
             if not isinstance(error, SshdError):
                 raise
-            raise SshdError(Problem(f"{error}; the old configuration is restored, sshd is {states}")) from error
+            raise SshdError(Problem(f"{error}; {restored}")) from error
 
     def _find_again(self) -> None:
         """Find the servers as they are now: one that starts from here on reads the new text by itself."""
