@@ -7,7 +7,7 @@ PINS := tests/pins.txt
 export PIP_CONSTRAINT = $(PINS:%=$(CURDIR)/%)
 export PIP_BUILD_CONSTRAINT = $(PIP_CONSTRAINT)
 HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring openssh-client strace zsh ksh93u+m mksh \
-    iproute2 dnsmasq-base
+    iproute2 dnsmasq-base arch-test
 # What make package and its tests take
 host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint createrepo-c dnf zypper
 # What the recipes in examples/images take, for test-all
