@@ -63,12 +63,12 @@ def ec2(instance_id: str, user_data: bytes) -> Tree:
     return {"latest": latest, "2009-04-04": latest}
 
 
-def openstack(instance_id: str, user_data: bytes, vendor_data: str = "") -> Tree:
+def openstack(instance_id: str, user_data: bytes, vendor_data: str) -> Tree:
     """Return what OpenStack's service says, and a config drive holds."""
     latest: Tree = {
         "meta_data.json": json.dumps({"uuid": instance_id, "hostname": "machine"}),
         "user_data": user_data,
-        "vendor_data.json": json.dumps({"cloud-init": vendor_data} if vendor_data else {}),
+        "vendor_data.json": json.dumps({"cloud-init": vendor_data}),
     }
     # Nova answers as EC2 does, too.
     return {"openstack": {"latest": latest}, "latest": {"meta-data": {"instance-id": instance_id}}}
