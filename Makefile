@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 PINS := tests/pins.txt
 export PIP_CONSTRAINT = $(PINS:%=$(CURDIR)/%)
 export PIP_BUILD_CONSTRAINT = $(PIP_CONSTRAINT)
-HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring openssh-client strace zsh ksh93u+m mksh
+HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyring openssh-client strace zsh ksh93u+m mksh \
+    iproute2 dnsmasq-base arch-test
 # What make package and its tests take
-host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint
+host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint createrepo-c dnf zypper
 # What the recipes in examples/images take, for test-all
 host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
 # What others' checks of the package take, for test-all

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
 import stat
 import subprocess
 from pathlib import Path
 
+import yaml
+
 SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
 ORIGINAL = SCHEMA + ".ssh-keepalive-original"
+LISTED = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
 
 # What a boot may write for itself: state, logs, host keys, users.
 OURS = ("usr", "etc/cloud", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d")
+
+# What installers keep for themselves, and what every start of sshd makes.
+RECORDS = (
+    "var/lib/dpkg/",
+    "var/lib/rpm",
+    "var/lib/dnf",
+    "var/lib/zypp",
+    "var/adm",
+    "var/log/",
+    "var/cache/",
+    "run/sshd",
+)
 
 
 def tree(root: Path, folders: tuple[str, ...] = ("",)) -> dict[str, tuple[object, ...]]:
@@ -32,6 +49,27 @@ def tree(root: Path, folders: tuple[str, ...] = ("",)) -> dict[str, tuple[object
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             found[str(path.relative_to(root))] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content)
     return found
+
+
+def restored(root: Path, before: dict[str, tuple[object, ...]]) -> None:
+    """Assert that a root's tree is as it was, but for the installers' records."""
+
+    now = tree(root)
+    paths = [path for path in {**before, **now} if not path.startswith(RECORDS)]
+    changed = [(path, before.get(path), now.get(path)) for path in paths if before.get(path) != now.get(path)]
+    assert changed == [], changed
+    with contextlib.suppress(FileNotFoundError):
+        assert "cloud-init-ssh-keepalive" not in (root / "var/lib/dpkg/diversions").read_text()
+
+
+def modules(root: Path, file: str) -> list[object]:
+    """Return the list of modules in a file."""
+    found: list[object] = yaml.safe_load((root / file).read_text())["cloud_init_modules"]
+    return found
+
+
+def knows_the_key(root: Path, schema: str = SCHEMA) -> bool:
+    return "cc_ssh_keepalive" in json.loads((root / schema).read_text())["$defs"]
 
 
 def chroot(root: Path, script: str) -> str:

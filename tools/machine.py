@@ -50,6 +50,9 @@ BACKPORTS = {
     )
 }
 
+# A release of another architecture, whose programs this one's kernel runs as well.
+FOREIGN = {"bookworm-i386": RELEASES["bookworm"]._replace(suite="bookworm-i386", name="Debian 12 on i386")}
+
 PROGRAMS = ("mmdebstrap", "systemd-nspawn", "nsenter", "mount", "umount")
 
 # The packages of each init system; Debian's OpenRC is started by sysvinit's init.
@@ -204,7 +207,7 @@ class Machine:
         """
         self.suite = suite
         self.init = init
-        self.release = {**RELEASES, **BACKPORTS}[suite]
+        self.release = {**RELEASES, **BACKPORTS, **FOREIGN}[suite]
         self.name = f"machine-{uuid.uuid4().hex[:12]}"
         self._work = _folder("run") / self.name
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -441,14 +444,18 @@ def _locked(folder: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 def _mmdebstrap(suite: str, init: str, packages: tuple[str, ...]) -> tuple[str, ...]:
     command = tuple(part.format(init=",".join((INITS[init], *packages))) for part in MMDEBSTRAP)
-    return (*command, f"--setup-hook={BACKPORTED.format(suite=suite)}") if suite in BACKPORTS else command
+    if suite in BACKPORTS:
+        return (*command, f"--setup-hook={BACKPORTED.format(suite=suite)}")
+    return (*command, f"--architectures={suite.partition('-')[2]}") if suite in FOREIGN else command
 
 
 def _build(suite: str, root: Path, command: tuple[str, ...], shown: bool) -> None:
     fresh = root.with_name(f"new-{root.name}")
+    # Not each mirror has the security updates of other architectures.
+    source = (f"deb http://deb.debian.org/debian {suite.partition('-')[0]} main",) if suite in FOREIGN else ()
     _rmtree(fresh)
     process = subprocess.Popen(
-        (*command, f"--customize-hook={CUSTOMIZE}", suite.partition("-")[0], fresh),
+        (*command, f"--customize-hook={CUSTOMIZE}", suite.partition("-")[0], fresh, *source),
         stdin=subprocess.DEVNULL,
         # On a terminal it draws progress bars.
         stdout=None if shown else subprocess.PIPE,

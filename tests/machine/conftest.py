@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import serving
 from machine import RELEASES, Machine, unavailable
 
+PACKAGERS = (
+    *("dh", "dh_python3", "dpkg-buildpackage", "lintian"),
+    *("rpm", "rpmbuild", "rpmlint", "createrepo_c", "dnf", "zypper"),
+)
 ENDS = (next(iter(RELEASES)), next(reversed(RELEASES)))
 
 
@@ -70,3 +77,28 @@ def machines() -> Iterator[Callable[..., Machine]]:
     """Make machines, with the arguments of Machine, which the end of the test throws away."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(Machine(*args, **kwargs))
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with both packages, built once."""
+    missing = [tool for tool in PACKAGERS if shutil.which(tool) is None]
+    if missing:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"packages need {', '.join(missing)} (make host-package)"
+        )
+    folder = tmp_path_factory.mktemp("packages")
+    subprocess.run((Path(__file__).resolve().parents[2] / "packaging/build.sh", folder), check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def deb(packages: Path) -> Path:
+    (found,) = packages.glob("*.deb")
+    return found
+
+
+@pytest.fixture(scope="session")
+def rpm(packages: Path) -> Path:
+    (found,) = packages.glob("*.rpm")
+    return found

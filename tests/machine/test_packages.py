@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import shutil
@@ -12,44 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from baking import DROP_IN, effective
 from machine import Machine, base
-from roots import ORIGINAL, OURS, SCHEMA, apt, chroot, fetch, tree
+from roots import (
+    LISTED,
+    ORIGINAL,
+    OURS,
+    SCHEMA,
+    apt,
+    chroot,
+    fetch,
+    knows_the_key,
+    modules,
+    restored,
+    tree,
+)
 
 NAME = "cloud-init-ssh-keepalive"
 TOP = Path(__file__).resolve().parents[2]
-TOOLS = ("dh", "dh_python3", "dpkg-buildpackage", "lintian", "rpm", "rpmbuild", "rpmlint")
-LISTED = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
 USER_DATA = "#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n"
-
-# What installers keep for themselves, and what every start of sshd makes.
-RECORDS = ("var/lib/dpkg/", "var/lib/rpm", "var/log/", "var/cache/", "run/sshd")
-
-
-@pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with both packages, built once."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            f"packages need {', '.join(missing)} (make host-package)"
-        )
-    folder = tmp_path_factory.mktemp("packages")
-    subprocess.run((TOP / "packaging/build.sh", folder), check=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def deb(packages: Path) -> Path:
-    (found,) = packages.glob("*.deb")
-    return found
-
-
-@pytest.fixture(scope="session")
-def rpm(packages: Path) -> Path:
-    (found,) = packages.glob("*.rpm")
-    return found
 
 
 def install(root: Path, deb: Path) -> str:
@@ -58,27 +37,6 @@ def install(root: Path, deb: Path) -> str:
     said = chroot(root, "dpkg -i /package.deb")
     (root / "package.deb").unlink()
     return said
-
-
-def restored(root: Path, before: dict[str, tuple[object, ...]]) -> None:
-    """Assert that a root's tree is as it was, but for the installers' records."""
-
-    def without_records(paths: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
-        return {path: what for path, what in paths.items() if not path.startswith(RECORDS)}
-
-    assert without_records(tree(root)) == without_records(before)
-    with contextlib.suppress(FileNotFoundError):
-        assert NAME not in (root / "var/lib/dpkg/diversions").read_text()
-
-
-def modules(root: Path, file: str) -> list[object]:
-    """Return the list of modules in a file."""
-    found: list[object] = yaml.safe_load((root / file).read_text())["cloud_init_modules"]
-    return found
-
-
-def knows_the_key(root: Path, schema: str = SCHEMA) -> bool:
-    return "cc_ssh_keepalive" in json.loads((root / schema).read_text())["$defs"]
 
 
 def keepalive(machine: Machine) -> tuple[str, str]:
@@ -343,7 +301,7 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     assert [file for file in (LISTED, ORIGINAL, DROP_IN[1:]) if (root / file).exists()] == []
 
 
-# Another's package with a list of modules, for dpkg and rpm
+# Another's package with a list of modules
 OTHER_CONTROL = (
     "Package: other\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: x\n"
 )
@@ -455,152 +413,3 @@ def test_somebody_elses_divert_is_a_warning(deb: Path, machines: Callable[..., M
     ) in install(root, deb)
     assert knows_the_key(root)
     assert chroot(root, f"dpkg-query -W -f '${{db:Status-Status}}' {NAME}") == "installed"
-
-
-EL_CLOUD_INIT = """\
-Name: cloud-init
-Version: {version}
-Release: 1
-Summary: Stands for EL's
-License: none
-BuildArch: noarch
-Provides: /bin/sh
-AutoReq: no
-%description
-%{{summary}}.
-%install
-mkdir -p %{{buildroot}}{folder} %{{buildroot}}/usr/bin %{{buildroot}}/etc/cloud
-cp -r {root}/usr/lib/python3/dist-packages/cloudinit %{{buildroot}}{folder}
-rm -rf $(find %{{buildroot}} -name __pycache__)
-cp {root}/usr/bin/cloud-init %{{buildroot}}/usr/bin
-cp {root}/etc/cloud/cloud.cfg %{{buildroot}}/etc/cloud
-%files
-{folder}/cloudinit
-/usr/bin/cloud-init
-%config(noreplace) /etc/cloud/cloud.cfg
-"""
-
-EL_OTHER = """\
-Name: other
-Version: 1
-Release: 1
-Summary: Brings a list of modules
-License: none
-BuildArch: noarch
-%description
-%{summary}.
-%install
-mkdir -p %{buildroot}/etc/cloud/cloud.cfg.d
-echo 'cloud_init_modules: [other, ssh]' >%{buildroot}/etc/cloud/cloud.cfg.d/50_other.cfg
-%files
-/etc/cloud/cloud.cfg.d/50_other.cfg
-"""
-
-EL_OPENSSH = """\
-Name: openssh-server
-Version: {version}
-Release: 1
-Summary: Stands for EL's
-License: none
-BuildArch: noarch
-%description
-%{{summary}}.
-%files
-"""
-
-
-def build_rpm(folder: Path, spec: str) -> Path:
-    """Build an rpm of a spec without sources."""
-    file = folder / f"{len(list(folder.iterdir()))}.spec"
-    file.write_text(spec)
-    quiet = ("--define", "_topdir " + str(file.with_suffix("")), "--define", "_dbpath " + str(folder / "db"))
-    subprocess.run(("rpmbuild", "-bb", "--quiet", *quiet, "--define", "__os_install_post %nil", file), check=True)
-    (built,) = file.with_suffix("").glob("RPMS/noarch/*.rpm")
-    return built
-
-
-def run_rpm(root: Path, *argv: str | Path) -> str:
-    """Run rpm on a root; return what it and the packages' scripts print."""
-    command = ("rpm", "--root", root, "--dbpath", "/var/lib/rpm", "--force-debian", *argv)
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def test_the_rpm_follows_cloud_init_and_openssh(rpm: Path, machines: Callable[..., Machine], tmp_path: Path) -> None:
-    root = machines("bookworm").root
-    # A root as EL's, where cloud-init is in the folder of one version of Python.
-    old, new = "/usr/lib/python3.11/site-packages", "/usr/lib/python3.13/site-packages"
-    chroot(
-        root,
-        "rm -r /usr/lib/python3/dist-packages/cloudinit /usr/bin/cloud-init /etc/cloud/cloud.cfg; "
-        f"mkdir -p {old} {new} /usr/share/licenses /usr/share/man/man8; "
-        f"printf '%s\\n' {old} {new} >/usr/lib/python3/dist-packages/el.pth",
-    )
-    first, second, moved = (
-        build_rpm(tmp_path, EL_CLOUD_INIT.format(version=version, folder=folder, root=base(suite)))
-        for version, folder, suite in (("22.4", old, "bookworm"), ("25.1", old, "trixie"), ("26.2", new, "forky"))
-    )
-    openssh = [build_rpm(tmp_path, EL_OPENSSH.format(version=version)) for version in ("9.1", "9.2")]
-    run_rpm(root, "-i", first, openssh[0])
-    before = tree(root)
-
-    def like(suite: str, python: str) -> None:
-        schema = python[1:] + SCHEMA[len("usr/lib/python3/dist-packages") :]
-        assert knows_the_key(root, schema)
-        original = schema + ORIGINAL[len(SCHEMA) :]
-        assert (root / original).read_bytes() == (base(suite) / SCHEMA).read_bytes()
-        listed = [entry for entry in modules(root, LISTED) if entry != ["ssh_keepalive"]]
-        assert listed == modules(base(suite), "etc/cloud/cloud.cfg")
-        found = chroot(
-            root, "python3 -Bc 'import cc_ssh_keepalive as module; print(module.__file__)'; ssh-keepalive -h"
-        )
-        assert found.startswith(f"{python}/cc_ssh_keepalive.py\nusage: ssh-keepalive ")
-
-    assert run_rpm(root, "-i", rpm) == ""
-    like("bookworm", old)
-    assert run_rpm(root, "-V", NAME) == ""
-    assert run_rpm(root, "-e", NAME) == ""
-    restored(root, before)
-
-    # Both at once, and then once more over what an older version would have left beside cloud-init.
-    assert run_rpm(root, "-e", "cloud-init") == ""
-    assert run_rpm(root, "-i", rpm, first) == ""
-    installed = tree(root, (old[1:],))
-
-    def changed() -> list[str]:
-        # Of a module that was written anew the time has changed, which stands in what is compiled of it.
-        now = tree(root, (old[1:],))
-        names = [name for name in {**installed, **now} if not name.endswith("/cli.cpython-311.pyc")]
-        return [name for name in names if installed.get(name) != now.get(name)]
-
-    stale = root / old[1:] / "ssh_keepalive"
-    (stale / "sshd.py").write_text("")
-    (stale / "image.py").write_text("")
-    (stale / "cli.py").write_text("")
-    assert len(changed()) == 3
-    assert run_rpm(root, "-U", "--force", rpm) == ""
-    assert changed() == []
-    like("bookworm", old)
-
-    assert run_rpm(root, "-U", second) == ""
-    like("trixie", old)
-
-    assert run_rpm(root, "-i", build_rpm(tmp_path, EL_OTHER)) == ""
-    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
-    assert run_rpm(root, "-e", "other") == ""
-    like("trixie", old)
-
-    (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 5\n')
-    assert "(ClientAliveInterval 3, ClientAliveCountMax 29 on OpenSSH 9.2)" in run_rpm(root, "-U", openssh[1])
-    (root / DROP_IN[1:]).write_text("ClientAliveInterval 5\n")
-    assert "run ssh-keepalive reapply\n" in run_rpm(root, "-U", "--force", openssh[1])
-
-    assert run_rpm(root, "-U", moved) == ""
-    like("forky", new)
-    assert os.listdir(root / old[1:]) == []
-
-    assert run_rpm(root, "-U", "--oldpackage", first) == ""
-    assert run_rpm(root, "-e", NAME) == ""
-    run_rpm(root, "-U", "--oldpackage", openssh[0])
-    restored(root, before)

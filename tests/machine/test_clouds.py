@@ -1,0 +1,176 @@
+"""Instances of clouds: the policy comes over the wire, in each form that a cloud takes."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from baking import bake, effective
+from boots import interval
+from clouds import MAC, MISSING, Cloud, Tree, ec2, openstack, write
+from machine import RELEASES, Machine
+from user_data_files import BASE64, config, encoded, mime, zipped
+
+RECIPES = Path(__file__).resolve().parents[2] / "examples/images"
+ONE = "trixie"  # the release whose machines boot where there is little time
+EACH = [pytest.param(suite, marks=() if suite == ONE else pytest.mark.slow) for suite in RELEASES]
+
+FORMS: dict[str, Callable[[str], bytes]] = {
+    "cloud-config": str.encode,
+    "gzip": zipped,
+    "mime": lambda text: mime(config(text)),
+    "gzip-of-mime": lambda text: zipped(mime(config(text))),
+    "mime-with-base64": lambda text: mime(config(encoded(text), more=BASE64)),
+    "archive": lambda text: f"#cloud-config-archive\n- content: |\n{textwrap.indent(text, '    ')}".encode(),
+    "jinja": lambda text: b"## template: jinja\n" + text.replace("{", "{% if v1 %}{").encode() + b"{% endif %}\n",
+    "include": lambda _: b"#include\nhttp://169.254.169.254/part\n",
+    "base64": lambda text: base64.b64encode(text.encode()),
+}
+
+
+def policy(seconds: int) -> str:
+    """Return user-data by whose interval a test knows it again."""
+    return f"#cloud-config\nssh_keepalive: {{client_alive_interval: {seconds}}}\n"
+
+
+class Instances:
+    """A machine that boots as one new instance of a cloud after the other."""
+
+    def __init__(self, machine: Machine, cloud: Cloud) -> None:
+        self.machine = machine
+        self.cloud = cloud
+
+    def boot(self, datasource: str, served: Tree, *options: str) -> None:
+        """Boot one that cloud-init is to look for in one datasource (YAML); options are nspawn's."""
+        if self.machine.running:
+            self.machine.poweroff()
+            (self.machine.root / "var/log/cloud-init.log").unlink()
+        (self.machine.root / "etc/cloud/cloud.cfg.d/92_datasource.cfg").write_text(datasource)
+        write(self.cloud.folder, served)
+        self.cloud.boot(self.machine, *options)
+        self.machine.wait()
+
+
+@pytest.fixture(scope="module", params=EACH)
+def instances(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instances]:
+    if MISSING:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"clouds need {', '.join(MISSING)} (make host)")
+    with Machine(request.param, None) as machine:
+        bake(machine)
+        with contextlib.closing(Cloud(tmp_path_factory.mktemp("cloud"))) as cloud:
+            yield Instances(machine, cloud)
+
+
+# In a container cloud-init reads no DMI, which tells of EC2: it asks without a token, and once the network is up.
+EC2 = "datasource_list: [Ec2]\ndatasource: {Ec2: {strict_id: false}}\n"
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=() if form == "gzip-of-mime" else pytest.mark.slow) for form in FORMS]
+)
+def test_ec2(form: str, instances: Instances) -> None:
+    machine = instances.machine
+    seconds = 40 + list(FORMS).index(form)
+    text = policy(seconds)
+    instances.boot(EC2, {**ec2(f"i-{uuid.uuid4().hex[:8]}", FORMS[form](text)), "part": text})
+    if form == "base64" and float(machine.release.cloud_init) < 25:  # later ones take it off
+        told = machine.run("ssh-keepalive", "status", check=False)
+        assert told.returncode == 1
+        assert "base64" in told.stdout
+        return
+    assert interval(machine) == str(seconds)
+    assert machine.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
+
+
+VENDORS = (
+    "#cloud-config\nssh_keepalive: {client_alive_interval: 70, client_alive_count_max: 2, tcp_keep_alive: false}\n"
+)
+
+
+def keeps_what_the_vendor_says(machine: Machine, seconds: int) -> None:
+    """Assert that user-data has overridden the vendor's interval and nothing else."""
+    assert machine.run("cloud-init", "status").stdout == "status: done\n"
+    values = effective(machine)
+    assert (values["clientaliveinterval"], values["clientalivecountmax"]) == (str(seconds), "2")
+    assert values["tcpkeepalive"] in ("no", "false")  # 10.6 has the other word
+    assert "\nasked by: user-data, vendor-data\n" in machine.run("ssh-keepalive", "status").stdout
+
+
+@pytest.mark.parametrize("form", ["mime", pytest.param("gzip", marks=pytest.mark.slow)])
+def test_openstack(form: str, instances: Instances) -> None:
+    seconds = 60 + list(FORMS).index(form)
+    served = openstack(f"i-{uuid.uuid4()}", FORMS[form](policy(seconds)), VENDORS)
+    # A container is told so by its first process, a virtual machine by its DMI.
+    instances.boot("datasource_list: [OpenStack]\n", served, "--setenv=product_name=OpenStack Nova")
+    keeps_what_the_vendor_says(instances.machine, seconds)
+
+
+@contextlib.contextmanager
+def attached(image: Path) -> Iterator[str]:
+    """Yield the block device of an image."""
+    losetup = ("losetup", "--find", "--show", "--read-only", image)
+    device = subprocess.run(losetup, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(("losetup", "--detach", device), check=True)
+
+
+def test_config_drive(instances: Instances, tmp_path: Path) -> None:
+    write(tmp_path / "drive", openstack(f"i-{uuid.uuid4()}", zipped(policy(59)), VENDORS))
+    # Nova makes it iso9660 or vfat, which not every kernel has; cloud-init looks at its label.
+    make = ("mke2fs", "-q", "-t", "ext4", "-L", "config-2", "-d", tmp_path / "drive", tmp_path / "image", "1M")
+    subprocess.run(make, check=True)
+    with attached(tmp_path / "image") as device:
+        instances.boot("datasource_list: [ConfigDrive]\n", {}, f"--bind={device}")
+        keeps_what_the_vendor_says(instances.machine, 59)
+        instances.machine.poweroff()
+
+
+EC2_UUID = "ec2e1916-9099-7caf-fd21-012345abcdef"
+TELL = """\
+#cloud-config
+ssh_keepalive: {unresponsive_timeout: 3m}
+runcmd:
+- [systemd-run, --no-block, sh, -c, "exec >/told; cloud-init status --wait --long; ssh-keepalive status; poweroff"]
+"""
+
+
+@pytest.mark.slow
+def test_a_virtual_machine_of_ec2(tmp_path: Path) -> None:
+    """Boot what knows by its DMI that it is on EC2: cloud-init brings a token to each question then (IMDSv2)."""
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    command = Path(sys.executable).parent
+    path = f"{command}:{os.environ['PATH']}"
+    subprocess.run((RECIPES / "mmdebstrap.sh", ONE, root), env={**os.environ, "PATH": path}, check=True)
+    subprocess.run(("mke2fs", "-q", "-t", "ext4", "-d", root, disk, "4G"), check=True)
+    with contextlib.closing(Cloud(tmp_path, "--token")) as cloud:
+        write(cloud.folder, ec2("i-1", zipped(mime(config(TELL)))))
+        # qemu's own network passes on what is for 169.254.169.254.
+        qemu = (
+            *("qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1G"),
+            *("-nographic", "-no-reboot", "-smbios", f"type=1,uuid={EC2_UUID},serial={EC2_UUID}"),
+            *("-kernel", root / "vmlinuz", "-initrd", root / "initrd.img", "-append", "root=/dev/vda rw console=ttyS0"),
+            *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-nic", f"user,model=virtio,mac={MAC}"),
+        )
+        console = subprocess.run(
+            (*cloud.inside, *qemu), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=600, check=True
+        ).stdout
+        answers = cloud.answers
+    # What it has written stands on its disk.
+    told = subprocess.run(("debugfs", "-R", "cat /told", disk), stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "detail: DataSourceEc2Local\n" in told, console[-4000:]
+    assert "\nstatus: done\n" in f"\n{told}"
+    assert "\nenforced: " in told
+    assert "\nasked by: user-data" in told
+    assert answers[0] == "200 PUT /latest/api/token"
+    assert "200 GET /2009-04-04/user-data" in answers
+    assert [answer for answer in answers if answer.startswith("401")] == []
