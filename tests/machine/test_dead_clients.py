@@ -83,7 +83,9 @@ def test_what_prints_less_often_than_probes_are_due_hides_no_dead_client(suites:
         print(suite, found)
         for (_, asked, output), seconds in found.items():
             assert seconds is not None, output
-            assert asked - 2 <= seconds <= 2 * asked + 1, output
+            # A line can halve 9.2's pause of 4 s; of the most frequent ones there are three here.
+            halved = 3 * 2 if suite == "bookworm" and output != "nothing" else 0
+            assert asked - 2 - halved <= seconds <= 2 * asked + 1, output
 
 
 @pytest.mark.slow
