@@ -110,6 +110,25 @@ def test_after_a_first_boot_that_asked_for_a_policy_status_names_the_one_command
     assert machine.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
 
 
+@pytest.mark.slow
+def test_the_packages_own_test_passes_where_it_is_installed(
+    suite: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    tests = TOP / "packaging/debian/tests"
+    fields = dict(line.split(": ", 1) for line in (tests / "control").read_text().splitlines())
+    machine = machines(suite)
+    install(machine.root, deb)
+    machine.boot()
+    machine.wait()
+    name = fields["Tests"]
+    shutil.copy(tests / name, machine.root / "srv")
+    answer = machine.run(f"/srv/{name}", env={"AUTOPKGTEST_TMP": "/srv"})
+    # autopkgtest takes words on standard error for a failure.
+    assert "allow-stderr" not in fields["Restrictions"]
+    assert answer.stderr == ""
+    assert "\nenforced: " in answer.stdout
+
+
 VERIFY = "dpkg -V cloud-init | grep -v /usr/share/ || true"
 
 

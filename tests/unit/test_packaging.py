@@ -159,7 +159,13 @@ def test_the_manual_page_has_every_command():
     assert [option for option in options if option.replace("-", "\\-") not in page] == []
 
 
-SHELL = ["packaging/build.sh", "packaging/debian/prerm", ".ci/run", "examples/local-runs.sh"]
+SHELL = [
+    "packaging/build.sh",
+    "packaging/debian/prerm",
+    "packaging/debian/tests/enforced",
+    ".ci/run",
+    "examples/local-runs.sh",
+]
 SHELL += ["examples/images/" + name for name in ("mkosi.finalize", "mmdebstrap.sh", "qemu.sh")]
 
 
