@@ -1,4 +1,4 @@
-"""What was measured by make bench, as pictures for light and for dark pages."""
+"""What was measured by make bench, as pictures that are for light and for dark pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from results import NAMES, module_ratios, others, pattern_ratios, titles, windows
 
 # The same bytes from the same data
-SETTINGS = {"svg.hashsalt": "bench", "svg.fonttype": "path", "font.size": 10}
+SETTINGS = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 10}
 METADATA = {"Date": None, "Creator": None}
 
 
@@ -30,17 +30,28 @@ DARK = Colours("#e6edf3", "#0d1117", "#3fb950", "#f0883e", ("#f0883e", "#a371f7"
 
 
 def draw(data: dict[str, Any], folder: Path) -> None:
-    """Draw what has been measured of promise.svg and bench.svg into a folder, each with a -dark one beside it."""
-    for suffix, colours in (("", LIGHT), ("-dark", DARK)):
-        settings = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colours.text)
-        with mpl.rc_context({**SETTINGS, **settings, "axes.edgecolor": colours.text}):
-            for name, (figure, parts) in FIGURES.items():
-                if not parts <= set(data):
-                    continue
-                file = folder / f"{name}{suffix}.svg"
-                figure(data, colours).savefig(file, metadata=METADATA, transparent=True)
-                # matplotlib leaves spaces at line ends
-                file.write_text("".join(f"{line.rstrip()}\n" for line in file.read_text().splitlines()))
+    """Draw what has been measured of promise.svg and bench.svg into a folder."""
+    settings = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), LIGHT.text)
+    with mpl.rc_context({**SETTINGS, **settings, "axes.edgecolor": LIGHT.text}):
+        for name, (figure, parts) in FIGURES.items():
+            if not parts <= set(data):
+                continue
+            file = folder / f"{name}.svg"
+            figure(data, LIGHT).savefig(file, metadata=METADATA, transparent=True)
+            # matplotlib leaves spaces at line ends
+            text = "".join(f"{line.rstrip()}\n" for line in file.read_text().splitlines())
+            file.write_text(text.replace(" <defs>\n", f" <style>\n{dark()} </style>\n <defs>\n", 1))
+
+
+def dark() -> str:
+    """Return the rules by which a page that is dark has a picture's colours replaced; who knows none keeps them."""
+    pairs = zip((*LIGHT[:-1], *LIGHT.others), (*DARK[:-1], *DARK.others))
+    rules = (
+        f'   [style*="{kind}: {light}"] {{ {kind}: {replaced} !important }}\n'
+        for light, replaced in dict(pairs).items()
+        for kind in ("fill", "stroke")
+    )
+    return f"  @media (prefers-color-scheme: dark) {{\n{''.join(rules)}  }}\n"
 
 
 def promise(data: dict[str, Any], colours: Colours) -> Figure:

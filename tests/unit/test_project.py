@@ -19,6 +19,10 @@ def files_below(folder):
     return {str(path.relative_to(folder)) for path in files}
 
 
+def test_what_a_boot_reads_is_there_also_where_a_checkout_has_no_links():
+    assert [path for path in (TOP / "cloudinit_module").rglob("*") if path.is_symlink()] == []
+
+
 def test_it_builds_installs_and_installs_into_an_image(tmp_path, monkeypatch):
     # make newest has set it to nothing.
     monkeypatch.setenv("PIP_CONSTRAINT", os.environ.get("PIP_CONSTRAINT", str(TOP / "tests/pins.txt")))
