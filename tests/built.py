@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,11 +58,14 @@ def is_baked(root: Path) -> bool:
 
 def is_of_no_machine(root: Path) -> None:
     """Assert that nothing in an image belongs to the machine that built it."""
-    assert [path for pattern in OF_A_MACHINE for path in root.glob(pattern)] == []
+    left = [path for pattern in OF_A_MACHINE for path in root.glob(pattern)]
+    assert not left, left
     for name in ("etc/machine-id", "var/lib/dbus/machine-id"):
         file = root / name
         # A link is to the other one.
         assert file.is_symlink() or not file.exists() or file.read_text() in ("", "uninitialized\n"), name
+    hostname = root / "etc/hostname"
+    assert not hostname.exists() or hostname.read_text().strip() != socket.gethostname()
 
 
 def without_keys(root: Path) -> None:

@@ -168,6 +168,18 @@ def test_packer_makes_an_image(work: Path, system: Path, deb: Path) -> None:
         boots_as_a_new_instance(root)
 
 
+def test_kiwi_makes_a_root(work: Path, deb: Path) -> None:
+    description = work / "description"
+    shutil.copytree(RECIPES / "kiwi", description)
+    for file, folder in ((RECIPES / "95_ssh_keepalive.cfg", "etc/cloud/cloud.cfg.d"), (deb, "opt")):
+        run("install", "-D", f"--target-directory={description}/root/{folder}", file)
+    (work / "gnupg").mkdir(mode=0o700)
+    # The packing alone would take minutes.
+    prepare = ("system", "prepare", "--description", description, "--root", work / "root")
+    run("kiwi-ng", *prepare, GNUPGHOME=str(work / "gnupg"))
+    boots_as_a_new_instance(work / "root")
+
+
 def test_mkosi_makes_an_image(work: Path) -> None:
     folder = work / "recipe"
     shutil.copytree(RECIPES, folder)
