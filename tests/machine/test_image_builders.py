@@ -101,6 +101,7 @@ def test_diskimage_builder_makes_an_image(work: Path, deb: Path) -> None:
         "ELEMENTS_PATH": str(RECIPES / "elements"),
         "DIB_RELEASE": SUITE,
         "DIB_SSH_KEEPALIVE_PACKAGE": str(deb),
+        "DIB_SSH_KEEPALIVE_DEFAULT": str(RECIPES / "95_ssh_keepalive.cfg"),
         # On the mirror of all other tests
         "DIB_DEBIAN_SECURITY_MIRROR": "http://deb.debian.org/debian-security",
         "DIB_IMAGE_CACHE": str(work / "cache"),
