@@ -11,7 +11,8 @@ HOST_PACKAGES := python3-venv mmdebstrap systemd-container debian-archive-keyrin
 # What make package and its tests take
 host-package: HOST_PACKAGES := debhelper dh-python dpkg-dev lintian python3-setuptools rpm rpmlint createrepo-c dnf zypper
 # What the recipes in examples/images take, for test-all
-host-images: HOST_PACKAGES := mkosi cloud-image-utils qemu-system-x86
+host-images: HOST_PACKAGES := buildah cloud-image-utils debootstrap gpg guestfs-tools kiwi mkosi packer \
+    qemu-system-x86 qemu-utils rsync sudo
 # What others' checks of the package take, for test-all
 host-peers: HOST_PACKAGES := piuparts shellcheck $(if $(shell command -v npm),,npm)
 
@@ -28,6 +29,7 @@ demo: root host $(VENV)/installed  ## a real first boot, whose sshd disconnects 
 test: lint unit machine  ## all but what takes long
 
 test-all: host-images host-peers test  ## what takes long, too
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[images]'
 	$(BIN)/pytest tests/unit -m slow -n 2
 	$(BIN)/pytest tests/machine -m slow -n 4 --dist worksteal -rP
 

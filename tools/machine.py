@@ -200,10 +200,12 @@ class Machine:
         instance_id: str | None = None,
         init: str = "systemd",
         packages: tuple[str, ...] = (),
+        image: Path | None = None,
     ) -> None:
         """Make the root of a machine; with user_data None cloud-init finds no datasource; init is one of INITS.
 
-        Packages are what it has beside what each has; their names are those of a base of its own.
+        Packages are what it has beside what each has; their names are those of a base of its own. An image is a root
+        that somebody else has made of that release; it is not written to.
         """
         self.suite = suite
         self.init = init
@@ -214,7 +216,7 @@ class Machine:
         self._init = 0
         self._held = contextlib.ExitStack()
         with self._held:
-            lower = base(suite, init, packages)
+            lower = image or base(suite, init, packages)
             self._held.enter_context(_locked(lower, fcntl.LOCK_SH))
             with _locked(_folder("run")):
                 _sweep()

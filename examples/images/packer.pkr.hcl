@@ -29,7 +29,8 @@ source "qemu" "debian" {
   }
   ssh_username         = "debian"
   ssh_private_key_file = var.ssh_key
-  shutdown_command     = "rm -r ~/.ssh; sudo poweroff"
+  # The key, which cloud-init has given to root, too, and this machine's own keys.
+  shutdown_command = "sudo rm -r ~/.ssh /root/.ssh /etc/ssh/ssh_host_*; sudo poweroff"
 }
 
 build {

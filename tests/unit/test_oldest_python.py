@@ -13,7 +13,7 @@ PINS = TOP / "tests/pins-python3.6.txt"
 UNIT = TOP / "tests/unit"
 # Drawn by hypothesis, or about what no machine runs
 LEFT_OUT = ["any_bytes", "any_section", "bench", "completion", "contributing", "examples", "oldest_python"]
-LEFT_OUT += ["fakes", "packaging", "pins", "project", "readme", "workflow"]
+LEFT_OUT += ["demo", "editors", "fakes", "packaging", "pre_commit", "pins", "project", "readme", "workflow"]
 # They take minutes, since each starts many fakes.
 LONG = ["apply_files", "apply_refusals", "apply_restarts", "apply_ways", "interrupts", "status", "status_reading"]
 
