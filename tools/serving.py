@@ -25,7 +25,7 @@ cp -a --parents /etc/ssh /etc/systemd/system /etc/default /etc/nsswitch.conf /et
 _BRING_BACK = """\
 for place in $(awk '$2 ~ "^/etc" {print $2}' /proc/mounts | sort -r); do umount "$place"; done
 systemctl stop ssh visor extra old mgmt ssh-mgmt 2>/dev/null || true
-for pid in $(ss -Hltnp | grep -o '"sshd",pid=[0-9]*' | cut -d= -f2); do kill $pid 2>/dev/null || true; done
+for pid in $(ss -Hltnp | grep -Eo '"[^"]*sshd[^"]*",pid=[0-9]*' | cut -d= -f2); do kill $pid 2>/dev/null || true; done
 rm -rf /srv/* /etc/ssh /etc/systemd/system /etc/default /etc/profile.d /run/ssh-keepalive.json /run/sshd.pid
 cp -a /pristine/etc /
 systemctl daemon-reload

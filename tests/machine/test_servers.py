@@ -60,7 +60,6 @@ def start(machine: Machine, name: str, *lines: str) -> int:
     """Start a second sshd whose file begins with some lines; return its process."""
     second = SECONDS[name]
     serving.as_it_was(machine)
-    machine.sh("pkill '^sshd-second$|^mysshd$' || true")
     machine.sh("for unit in visor extra old inst@mgmt; do systemctl stop $unit 2>/dev/null || true; done")
     machine.run("systemctl", "reset-failed")
     text = "".join(f"{line}\n" for line in lines) + f"Port 2222\nPermitRootLogin yes\n{second.options}"
