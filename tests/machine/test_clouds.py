@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import subprocess
-import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ from pathlib import Path
 import pytest
 from baking import bake, effective
 from boots import interval
+from built import RECIPES, run
 from clouds import MAC, MISSING, Cloud, Tree, ec2, openstack, write
 from machine import RELEASES, Machine
 from user_data_files import BASE64, config, encoded, mime, zipped
+from virtual_machines import boot, disk_of, read
 
-RECIPES = Path(__file__).resolve().parents[2] / "examples/images"
 ONE = "trixie"  # the release whose machines boot where there is little time
 EACH = [pytest.param(suite, marks=() if suite == ONE else pytest.mark.slow) for suite in RELEASES]
 
@@ -148,25 +148,17 @@ runcmd:
 def test_a_virtual_machine_of_ec2(tmp_path: Path) -> None:
     """Boot what knows by its DMI that it is on EC2: cloud-init brings a token to each question then (IMDSv2)."""
     root, disk = tmp_path / "root", tmp_path / "disk"
-    command = Path(sys.executable).parent
-    path = f"{command}:{os.environ['PATH']}"
-    subprocess.run((RECIPES / "mmdebstrap.sh", ONE, root), env={**os.environ, "PATH": path}, check=True)
-    subprocess.run(("mke2fs", "-q", "-t", "ext4", "-d", root, disk, "4G"), check=True)
+    run(RECIPES / "mmdebstrap.sh", ONE, root)
+    disk_of(root, disk)
     with contextlib.closing(Cloud(tmp_path, "--token")) as cloud:
         write(cloud.folder, ec2("i-1", zipped(mime(config(TELL)))))
         # qemu's own network passes on what is for 169.254.169.254.
-        qemu = (
-            *("qemu-system-x86_64", "-accel", "tcg", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1G"),
-            *("-nographic", "-no-reboot", "-smbios", f"type=1,uuid={EC2_UUID},serial={EC2_UUID}"),
-            *("-kernel", root / "vmlinuz", "-initrd", root / "initrd.img", "-append", "root=/dev/vda rw console=ttyS0"),
-            *("-drive", f"file={disk},format=raw,if=virtio,cache=unsafe", "-nic", f"user,model=virtio,mac={MAC}"),
-        )
-        console = subprocess.run(
-            (*cloud.inside, *qemu), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=600, check=True
-        ).stdout
+        network = ("-nic", f"user,model=virtio,mac={MAC}")
+        hardware = ("-smbios", f"type=1,uuid={EC2_UUID},serial={EC2_UUID}")
+        console = boot(root, disk, *network, *hardware, inside=cloud.inside)
         answers = cloud.answers
     # What it has written stands on its disk.
-    told = subprocess.run(("debugfs", "-R", "cat /told", disk), stdout=subprocess.PIPE, text=True, check=True).stdout
+    told = read(disk, "/told")
     assert "detail: DataSourceEc2Local\n" in told, console[-4000:]
     assert "\nstatus: done\n" in f"\n{told}"
     assert "\nenforced: " in told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import time
@@ -14,6 +13,7 @@ from baking import DROP_IN
 from boots import READ_ONLY_USR
 from built import RECIPES, SUITE, TOP, boots_as_a_new_instance, is_baked, is_of_no_machine, run, without_keys
 from machine import Machine, base
+from virtual_machines import disk_of, mounted
 
 pytestmark = pytest.mark.slow
 
@@ -35,23 +35,6 @@ def system(machines: Callable[..., Machine]) -> Path:
     without_keys(root)
     run("systemctl", f"--root={root}", "enable", "systemd-networkd")
     return root
-
-
-def disk_of(root: Path, disk: Path) -> Path:
-    """Make a disk of a root, without partitions."""
-    run("mke2fs", "-q", "-t", "ext4", "-d", root, disk, "4G")
-    return disk
-
-
-@contextlib.contextmanager
-def mounted(disk: Path, folder: Path) -> Iterator[Path]:
-    """Mount such a disk to read it."""
-    folder.mkdir()
-    run("mount", "--options", "loop,ro", disk, folder)
-    try:
-        yield folder
-    finally:
-        run("umount", folder)
 
 
 def replaced(text: str, *changes: tuple[str, str]) -> str:

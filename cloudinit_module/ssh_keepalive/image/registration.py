@@ -168,7 +168,8 @@ def write(root: Root, registration: Registration) -> List[str]:
     # Last: a module that is listed must be there, or cloud-init complains at every boot.
     lines = register_unit.lines(root, None if waiting else registration.schema)
     _write_list(root, registration.modules, lines)
-    return _notes(registration.modules, waiting)
+    unlabelled = root.label((*(file.path for file in registration.files), MODULE_LIST, RUNTIME_CFG))
+    return [*_notes(registration.modules, waiting), *unlabelled]
 
 
 def _waits(root: Root, file: File) -> bool:

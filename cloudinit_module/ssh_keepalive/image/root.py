@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 import stat
-from typing import List
+from typing import Iterable, List
+
+_LABEL_SECONDS = 10.0
 
 
 class ImageError(Exception):
@@ -118,6 +120,25 @@ class Root:
                 # Of a full disk nobody says where it is.
                 raise OSError(error.errno, error.strerror, error.filename or file) from error
             raise
+
+    def label(self, paths: Iterable[str]) -> List[str]:
+        """Give the files that are there the SELinux contexts of their names; return what went wrong, in one line.
+
+        What a unit writes may have the context that its domain gives to new files. Others label images that are not
+        booted, as they label all that packages write there.
+        """
+        program = shutil.which("restorecon") if self._folder == "/" else None
+        if program is None:
+            return []
+        # Imported here: few systems have that program.
+        from ..machine import command
+
+        files = (self.real(path, follow=False) for path in paths if self.exists(path))
+        try:
+            answer = command.run((program, *files), _LABEL_SECONDS, dict(os.environ))
+        except command.CommandError as error:
+            return [f"restorecon {error}"]
+        return [f"restorecon: {answer.last_words()}"] if answer.code else []
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link, unless it is there already; its folder is made if need be."""

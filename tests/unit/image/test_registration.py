@@ -567,3 +567,14 @@ def test_elsewhere_they_are_told_nothing(folder, root, files):
         (folder / "sbin/init").symlink_to("/lib/systemd/systemd")
     register(root)
     assert not (folder / DEFAULTS).exists()
+
+
+class Labelled(Root):
+    def label(self, paths):
+        return [f"labelled {path}" for path in paths if self.exists(path)]
+
+
+def test_all_that_is_registered_is_labelled_and_what_goes_wrong_is_a_note(folder, schema, units):
+    make(folder, MODULE)
+    notes = register(Labelled(str(folder)))
+    assert set(notes) == {f"labelled /{path}" for path in (LIST, SCHEMA, *UNITS)}

@@ -56,3 +56,30 @@ def test_a_file_is_written_anew_only_if_that_changes_it(folder, root):
     root.write("/new/x", b"2", 0o600)
     assert root.read("/new/x") == b"2"
     assert os.listdir(str(folder / "new")) == ["x"]
+
+
+@pytest.fixture
+def restorecon(tmp_path, monkeypatch):
+    """A restorecon that notes its arguments, and fails when it is told one that is called wrong."""
+    program = tmp_path / "restorecon"
+    program.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\ncase $* in *wrong*) echo "no policy" >&2; exit 1; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    return program
+
+
+def test_a_running_machines_files_get_the_selinux_contexts_of_their_names(tmp_path, restorecon):
+    (tmp_path / "a").symlink_to("nowhere")
+    assert Root("/").label([f"{tmp_path}/a", f"{tmp_path}/b", str(restorecon)]) == []
+    calls = (tmp_path / "restorecon.calls").read_text()
+    assert calls == f"{tmp_path}/a {restorecon}\n"
+
+
+def test_a_context_that_cannot_be_set_is_a_note(tmp_path, restorecon):
+    (tmp_path / "wrong").touch()
+    assert Root("/").label([f"{tmp_path}/wrong"]) == ["restorecon: no policy"]
+
+
+def test_no_context_is_set_in_an_image(tmp_path, folder, root, restorecon):
+    assert root.label(["/etc/cloud/cloud.cfg"]) == []
+    assert not (tmp_path / "restorecon.calls").exists()
