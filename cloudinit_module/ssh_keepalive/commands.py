@@ -6,6 +6,7 @@ Each imports what it needs: check is run for single files, by editors and commit
 
 import contextlib
 import os
+import shlex
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
@@ -117,8 +118,12 @@ def change_image(arguments: Namespace) -> int:
         "register": registration.register,
         "unregister": registration.unregister,
     }
-    with _told_when_interrupted(arguments):
+    try:
         notes = changes[arguments.command](Root(arguments.root))
+    except KeyboardInterrupt:
+        words = ["ssh-keepalive", arguments.command, *(["--root", arguments.root] if arguments.root != "/" else [])]
+        again = " ".join(map(shlex.quote, words))
+        raise KeyboardInterrupt(f"not all is done, run {again} again") from None
     for note in notes or ():
         complain(f"note: {note}")
     return 0
@@ -128,6 +133,7 @@ def clear_image(arguments: Namespace) -> int:
     """Take everything out of an image; on this machine, take the policy off its sshd first."""
     from .image.installation import uninstall
     from .image.root import Root
+    from .machine.interrupts import Interrupts
 
     root = Root(arguments.root)
     if _is_this_machine(root):
@@ -141,7 +147,9 @@ def clear_image(arguments: Namespace) -> int:
             apply(Policy(enabled=False), Host(attended=True))
         except SshdError as error:
             complain(f"sshd may enforce the policy until it is restarted: {error}")
-    with _told_when_interrupted(arguments):
+    with Interrupts() as interrupts:
+        # It takes a moment, and the command that would go on with it is a part of what it takes out.
+        interrupts.hold()
         uninstall(root)
     return 0
 
@@ -154,13 +162,14 @@ def print_status(arguments: Namespace) -> int:
     from .machine.problem import Problem, SshdError
     from .machine.status import image_status, status, unknown
 
-    is_here = _is_this_machine(Root(arguments.root))
+    options = "" if arguments.root == "/" else f" --root {shlex.quote(arguments.root)}"
     try:
+        is_here = _is_this_machine(Root(arguments.root))
         if is_here and not is_root():
             raise SshdError(Problem("not root", "run as root"))
         state = status(Host()) if is_here else image_status(arguments.root)
     except (ImageError, SshdError, OSError) as error:
-        state = unknown(error)
+        state = unknown(error, options)
     if arguments.json:
         import json
 
@@ -239,14 +248,6 @@ def _read(path: str) -> _File:
 
 def _is_this_machine(root: "Root") -> bool:
     return root.real("/") == "/"
-
-
-@contextlib.contextmanager
-def _told_when_interrupted(arguments: Namespace) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"not all is done, run ssh-keepalive {arguments.command} again") from None
 
 
 def is_root() -> bool:

@@ -78,7 +78,8 @@ CODENAMES = {
     "resolute": "ubuntu-26.04",
 }
 # Upstream's, or a package's: 1:9.2p1-2+deb12u3, 9.9p1-7.el9_8
-_PACKAGE = re.compile(r"([0-9]+:)?([1-9][0-9]?\.(0|[1-9][0-9]?))(p[0-9]+)?([-+~][^\s]*)?$(?!\n)")
+# OpenSSH's minor numbers have one digit; 25.10 and 15.6 are distributions'.
+_PACKAGE = re.compile(r"([0-9]+:)?(([1-9]|10)\.[0-9])(p[0-9]+)?([-+~][^\s]*)?$(?!\n)")
 
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
 _LONGEST_PAUSE = 60

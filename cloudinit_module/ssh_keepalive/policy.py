@@ -28,6 +28,8 @@ _TIMES = ("unresponsive_timeout", "client_alive_interval", "client_alive_count_m
 
 # So many fill less than half of the 256 KiB that sshd 10.0 takes (openssh.py, takes-256-kib).
 _MOST_PATTERNS = 250
+# Of a value, in characters: no time, name or pattern is near that
+_LONGEST_TEXT = 1000
 
 # Stands for what no type of the schema allows. jsonschema writes whole values into its messages, for which deep ones
 # raise RecursionError, numbers of more than 4300 digits ValueError, and YAML's aliases may take all memory.
@@ -119,6 +121,7 @@ def parse(section: Any) -> Optional[Policy]:
     schema = load_schema()
     if isinstance(section, bool):
         section = {"enabled": section}
+    section = _bounded(section)
     values = _normalized(section, schema["properties"][KEY])
     problems = _schema_problems(section, values, schema)
     if isinstance(section, dict):
@@ -138,6 +141,21 @@ def load_schema() -> Dict[str, Any]:
         # In one string: cloud-init status shows repr(exception), and that of an OSError names no file.
         words = getattr(error, "strerror", None) or f"damaged: {error}"
         raise OSError(f"{SCHEMA_FILE}: {words}, install the module again") from error
+
+
+def _bounded(value: Any, levels: int = 4) -> Any:
+    """Return a section in which no list and no text is longer than what is refused for its length anyway.
+
+    Its levels are the section, the list of match entries, an entry, and a list of patterns.
+    """
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        # Its end, as errors show it, and what no pattern may hold
+        return f"{value[:_LONGEST_TEXT]}\0{value[-100:]}"
+    if isinstance(value, dict) and levels:
+        return {key: _bounded(item, levels - 1) for key, item in value.items()}
+    if isinstance(value, list) and levels:
+        return [_bounded(item, levels - 1) for item in value[: _MOST_PATTERNS + 1]]
+    return value
 
 
 def _present(mapping: Dict[str, Any]) -> Dict[str, Any]:

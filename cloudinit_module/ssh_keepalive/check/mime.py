@@ -39,6 +39,7 @@ class _Policy(Compat32):
 
 def parse(text: str) -> Message:
     """Return the message that a text is; raise MimeError for one beyond bounds."""
-    if text.count("\n") > _MAX_LINES:
+    # Its parser takes both for the end of a line.
+    if text.count("\n") + text.count("\r") > _MAX_LINES:
         raise MimeError(f"MIME of more than {_MAX_LINES} lines, not checked")
     return email.message_from_string(text, _Message, policy=_Policy())

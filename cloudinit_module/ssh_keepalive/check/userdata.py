@@ -342,6 +342,8 @@ def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
         remarks.append(Remark("error", error.message, (), part, error.place))
         return []
     found = []
+    # Aliases repeat a text at no cost, and each is looked at anew.
+    left = 10 * len(part.text) + 100000
     for index, use in enumerate(top.node.items):
         entry = document.expand(use, (), {})
         if isinstance(entry, str):
@@ -354,6 +356,11 @@ def _archived(part: Part, remarks: List[Remark]) -> List[_Typed]:
             message = f"expected a text, or a mapping with content (a text) and type (such as {_CLOUD_CONFIG})"
             remarks.append(Remark("error", message, (index,), part, use.place))
             continue
+        left -= len(content)
+        if left < 0:
+            message = "parts of more than ten times the file together, not checked"
+            remarks.append(Remark("error", message, (index,), part, use.place))
+            break
         found.append(
             _Typed(
                 str(entry.get("filename") or ""),

@@ -17,6 +17,7 @@ from .judgement import Judge
 from .problem import RUN_AGAIN, NotReadError, Problem, SshdError, UnansweredError
 from .questions import Questions
 from .restarts import Restarts
+from .servers import Server
 
 # The ways to have sshd read a policy, each where the ones before it do not do
 _DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
@@ -52,7 +53,8 @@ class Report(NamedTuple):
         does = [_OFF]
         if self.settings:
             promises = (f"  {promise}" for promise in openssh.promises(self.settings))
-            does = [f"enforced on {openssh.name_of(self.settings.version)}:", *promises]
+            verb = "written for" if self.starts_later else "enforced on"
+            does = [f"{verb} {openssh.name_of(self.settings.version)}:", *promises]
         return [*does, *(f"note: {note}" for note in self.notes), self._done()]
 
     def _done(self) -> str:
@@ -77,11 +79,13 @@ def apply(policy: Policy, host: Host) -> Report:
 @contextlib.contextmanager
 def _exclusive(host: Host) -> Iterator[Interrupts]:
     """Keep other runs out, and raise SshdError for what the system refuses; say what Ctrl-C has left."""
+    interrupts = Interrupts()
     try:
-        with Interrupts() as interrupts, files.exclusive(host):
+        with interrupts, files.exclusive(host):
             yield interrupts
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(*(error.args or ("nothing was changed",))) from None
+        # Once it was held, all is done, and it comes late.
+        raise KeyboardInterrupt(*(error.args or (() if interrupts.held else ("nothing was changed",)))) from None
     except OSError as error:
         words = ": ".join(map(str, filter(None, (error.filename, error.strerror or type(error).__name__))))
         raise SshdError(Problem(words)) from error
@@ -188,6 +192,7 @@ class _Run:
         raise AssertionError("there is always a way")
 
     def _go(self, way: str) -> Report:
+        self._interrupts.release()
         main = self._judge.old_main = files.text(self._server.main) or ""
         texts = self._texts(way, main)
         with self._transaction.staged(texts):
@@ -309,15 +314,26 @@ class _Run:
                 settings = self._settings and audit.settings_for(server, self._settings, self._questions)
                 other = audit.audit(server, settings, self._questions, self._host)
             except SshdError as error:
+                if _is_refusal_of(place, error):
+                    raise
                 self._failures.append(error)
                 continue
             except PolicyError as error:
+                self._fail_if_refused(server, place, error)
                 self._failures.append(SshdError(Problem(str(error))))
                 continue
             problems = self._judge.problems_of_another(other)
             self._failures += [SshdError(*problems)] if problems else []
             if other.includes(place):
                 self._audits.append(other)
+
+    def _fail_if_refused(self, server: Server, place: str, error: PolicyError) -> None:
+        """Raise SshdError if what is written keeps another server, whose program cannot have it, from starting."""
+        try:
+            self._questions.ask(server, openssh.NOBODY)
+        except SshdError as refusal:
+            if _is_refusal_of(place, refusal):
+                raise SshdError(Problem(f"{server.name} would not start with it: {error}")) from None
 
     def _note(self) -> None:
         if self._restarts.done:
@@ -326,3 +342,8 @@ class _Run:
             audit.note(self._audits, self._servers, self._restarts.done, self._host)
         elif not self._audits:
             record.forget(self._host)
+
+
+def _is_refusal_of(place: str, error: SshdError) -> bool:
+    """Return whether an sshd refuses its configuration for a file."""
+    return not isinstance(error, (SlowError, UnansweredError)) and place in str(error)

@@ -104,7 +104,10 @@ def _look_at_unit(server: Server, findings: Findings) -> None:
         message = f"process {unit.pid} of {unit.name} is not seen to listen"
         findings.unknowns.append(Problem(message, "ask as root, with all capabilities"))
     if unit and unit.state == "failed" and not server.listener:
-        remedy = f"systemctl status {unit.name} says why, then systemctl restart {unit.name}"
+        again = f"systemctl restart {unit.name}"
+        if unit.result == "start-limit-hit":
+            again = f"systemctl reset-failed {unit.name}; {again}"
+        remedy = f"systemctl status {unit.name} says why, then {again}"
         findings.problems.append(Problem(f"{unit.name} has failed ({unit.result}), it serves nobody", remedy))
 
 

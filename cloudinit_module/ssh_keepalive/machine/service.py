@@ -21,7 +21,13 @@ _PROPERTIES = (
 )
 
 _TRANSIENT = "/run/systemd/transient/"
-_RUNS_SSHD = re.compile("^Exec.*sshd", re.MULTILINE)
+_RUNS_SSHD = re.compile(r"^\s*Exec.*sshd", re.MULTILINE)
+# Where it is looked for what will be started, below the root
+_WANTS = [
+    f"{folder}/systemd/system/*.{kind}/*.service"
+    for folder in ("/etc", "/run", "/usr/lib", "/lib")
+    for kind in ("wants", "requires")
+]
 
 
 class Unit(NamedTuple):
@@ -82,12 +88,13 @@ class Unit(NamedTuple):
 def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
     names = [f"{name}.service" for name in host.services]
-    wanted = [*names, *(name for name in _enabled(host) if name not in names)]
+    # With those that systemd has loaded, as all that this boot starts
+    wanted = [*names, *_enabled(host), "*ssh*.service"]
     listens = any(processes.listening(1, host)[1])
     if listens or processes.is_any(host):
-        # systemd takes milliseconds to show a unit, and at most first boots there is none of these yet.
+        # It takes milliseconds to show one, and at most first boots there is none of these yet.
         wanted += [f"{name}@x.service" for name in ("ssh", "sshd")]
-        wanted += ["*ssh*.service", "*.socket" if listens else "*ssh*.socket"]
+        wanted.append("*.socket" if listens else "*ssh*.socket")
     found = _show(host, *wanted)
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
     addresses: Dict[str, Tuple[Tuple[str, int], ...]] = {}
@@ -113,12 +120,18 @@ def units(host: Host) -> List[Unit]:
 
 
 def _enabled(host: Host) -> List[str]:
-    """Return the services that are enabled and run an sshd, by what their files say."""
+    """Return the services with other names that are enabled, and run an sshd by what their files say."""
     found = set()
-    for file in glob.glob(host.at("/etc/systemd/system/*.wants/*.service")):
-        with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as stream:
-            if _RUNS_SSHD.search(stream.read()):
-                found.add(os.path.basename(file))
+    for file in (file for pattern in _WANTS for file in glob.glob(host.at(pattern))):
+        name = os.path.basename(file)
+        if "ssh" in name or name in found:
+            continue
+        drop_ins = [f"{folder}/systemd/system/{name}.d/*.conf" for folder in ("/etc", "/run")]
+        drop_ins = [one for pattern in drop_ins for one in glob.glob(host.at(pattern))]
+        for one in (file, *drop_ins):
+            with contextlib.suppress(OSError), open(one, encoding="utf-8", errors="replace") as stream:
+                if _RUNS_SSHD.search(stream.read().replace("\\\n", " ")):
+                    found.add(name)
     return sorted(found)
 
 

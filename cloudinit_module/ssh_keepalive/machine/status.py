@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shlex
 from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
 
 from .. import openssh, policy, sshd_config, tmout
@@ -143,9 +144,9 @@ def image_status(root: str) -> State:
     return State(verdict, tuple(problems), tuple(notes), unregistered=unregistered)
 
 
-def unknown(error: Exception) -> State:
-    """Return the state of what could not be looked at."""
-    remedy = "correct that, then ssh-keepalive status"
+def unknown(error: Exception, options: str = "") -> State:
+    """Return the state of what could not be looked at; the options are those of the command that asked."""
+    remedy = f"correct that, then ssh-keepalive status{options}"
     problems = error.remedied(remedy) if isinstance(error, SshdError) else (Problem(str(error), remedy),)
     return State(state.UNKNOWN, problems)
 
@@ -168,7 +169,7 @@ def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]
     from ..image.root import Root
 
     found = registration.status(Root(root))
-    of_root = "" if os.path.realpath(root) == "/" else f" --root {root}"
+    of_root = "" if os.path.realpath(root) == "/" else f" --root {shlex.quote(root)}"
     if found.missing:
         problem = Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)
         if not of_root and not found.missing.endswith(f"/{MODULE}.py"):

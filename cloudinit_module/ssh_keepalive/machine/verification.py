@@ -129,7 +129,8 @@ def deviations(
 
 def problem(deviation: Deviation, server: Server) -> Problem:
     """Return what a value means that an option or a line of somebody else's sets."""
-    remedy = "remove that line and restart sshd"
+    is_own = server.service.partition(".")[0] in ("ssh", "sshd")
+    remedy = "remove that line and restart sshd" if is_own else f"remove that line, then {server.restart_command}"
     if deviation.reported is None:
         return Problem(deviation.message, "use an OpenSSH that does")
     if deviation.set_by is None:
