@@ -24,7 +24,8 @@ class Server(NamedTuple):
     """Hold an sshd: its program, its main file, what starts it (`unit` or `script`), and its process (`listener`).
 
     `arguments` are None if neither the process nor its unit tells them. `script_words` are the command with which the
-    script would start it. The clock was not set since `steady_since`, in ticks since the boot.
+    script would start it. The clock was not set since `steady_since`, in ticks since the boot. One that
+    `lacks_run_folder`, which a service that fails takes along, would end when it reads its files anew.
     """
 
     program: str
@@ -35,6 +36,7 @@ class Server(NamedTuple):
     listener: Optional[Listener] = None
     steady_since: Optional[int] = None
     script_words: Tuple[str, ...] = ()
+    lacks_run_folder: bool = False
 
     @property
     def service(self) -> str:
@@ -86,7 +88,8 @@ class Server(NamedTuple):
         if self.script:
             return f"{self.script.manager} {self.script.name} restart"
         if self.listener and self.listener.pid != 1:
-            return f"kill -HUP {self.listener.pid}"
+            prepare = f"mkdir -p {paths.SSHD_RUN_FOLDER} && " if self.lacks_run_folder else ""
+            return f"{prepare}kill -HUP {self.listener.pid}"
         return "restart this container" if self.listener else "start sshd"
 
 
@@ -204,7 +207,8 @@ def _server(
     started = unit.program if unit and (unit.starts_sshd or service.is_script(unit.program or "")) else None
     program = (listener and listener.program) or started or host.program("sshd") or ""
     main = _main(arguments, listener, host)
-    return Server(program, main, arguments, unit, script, listener, script_words=script_words)
+    found = Server(program, main, arguments, unit, script, listener, script_words=script_words)
+    return found._replace(lacks_run_folder=not os.path.isdir(host.at(paths.SSHD_RUN_FOLDER)))
 
 
 def _main(arguments: Optional[Arguments], listener: Optional[Listener], host: Host) -> str:

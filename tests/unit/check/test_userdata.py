@@ -206,10 +206,18 @@ def test_mime_bombs_are_refused():
     head = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=X\n\n"
     many = userdata.read(head + b"--X\n\n" + b"\n" * 600000)
     assert [remark.message for remark in many.remarks] == ["MIME of more than 500000 lines, not checked"]
+    returns = userdata.read(head + b"--X\n\n" + b"\r" * 600000)
+    assert [remark.message for remark in returns.remarks] == ["MIME of more than 500000 lines, not checked"]
     body = base64.b64encode(gzip.compress(b"a" * (3 << 20))).decode()
     part = "Content-Type: application/gzip\nContent-Transfer-Encoding: base64", body
     together = userdata.read(mime(part, part))
     assert together.remarks[0].message == "parts of more than 4 MiB together, not checked"
+
+
+def test_an_archive_that_repeats_a_text_is_refused():
+    text = b"#cloud-config-archive\n- &a " + b"x" * 5000 + b"\n" + b"- *a\n" * 5000
+    remarks = userdata.read(text).remarks
+    assert "parts of more than ten times the file together, not checked" in [remark.message for remark in remarks]
 
 
 def test_without_libyaml_it_reads_the_same_but_not_the_longest(monkeypatch):

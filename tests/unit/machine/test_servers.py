@@ -103,6 +103,9 @@ def test_a_listener_without_a_unit(machine):
     assert (by_hand.main, by_hand.arguments.options) == ("/srv/main", ("-o", "UseDNS=no", "-4", "-o", "UsePAM=no"))
     assert by_hand.name == "sshd (process {}, port 2200)".format(pid)
     assert by_hand.restart_command == "kill -HUP {}".format(pid)
+    # A service that fails takes it along, and without it sshd ends when it reads its files anew.
+    (machine.run / "sshd").rmdir()
+    assert servers.find(machine.host())[0].restart_command == "mkdir -p /run/sshd && kill -HUP {}".format(pid)
     assert servers.primary(known, machine.host()).unit.name == "ssh.service"
 
 
