@@ -184,7 +184,7 @@ def test_the_rpm_follows_cloud_init_and_openssh(machine: Machine, repository: Pa
     assert_like(root, "trixie", OLD)
 
     (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 5\n')
-    assert "enforced on OpenSSH 9.2:\n" in run_rpm(root, "-U", openssh[1])
+    assert "written for OpenSSH 9.2:\n" in run_rpm(root, "-U", openssh[1])
     (root / DROP_IN[1:]).write_text("ClientAliveInterval 5\n")
     assert "run ssh-keepalive reapply\n" in run_rpm(root, "-U", "--force", openssh[1])
 
@@ -235,7 +235,7 @@ def test_a_package_manager_carries_the_rpm_along(
     assert_like(root, "trixie", OLD)
     (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 5\n')
     said = manage("upgrade")
-    assert "enforced on OpenSSH 9.2:\n" in said
+    assert "written for OpenSSH 9.2:\n" in said
     assert_like(root, "forky", NEW)
     for package in (NAME, "cloud-init"):
         manage("reinstall", package)
