@@ -6,7 +6,6 @@ Each imports what it needs: check is run for single files, by editors and commit
 
 import contextlib
 import os
-import shlex
 import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
@@ -111,7 +110,7 @@ def print_schema(arguments: Namespace) -> int:
 def change_image(arguments: Namespace) -> int:
     """Do to an image what the command is called: install, register or unregister."""
     from .image import installation, registration
-    from .image.root import Root
+    from .image.root import Root, option
 
     changes: Dict[str, Callable[[Root], Optional[List[str]]]] = {
         "install": installation.install,
@@ -121,8 +120,7 @@ def change_image(arguments: Namespace) -> int:
     try:
         notes = changes[arguments.command](Root(arguments.root))
     except KeyboardInterrupt:
-        words = ["ssh-keepalive", arguments.command, *(["--root", arguments.root] if arguments.root != "/" else [])]
-        again = " ".join(map(shlex.quote, words))
+        again = f"ssh-keepalive {arguments.command}{option(arguments.root)}"
         raise KeyboardInterrupt(f"not all is done, run {again} again") from None
     for note in notes or ():
         complain(f"note: {note}")
@@ -162,14 +160,13 @@ def print_status(arguments: Namespace) -> int:
     from .machine.problem import Problem, SshdError
     from .machine.status import image_status, status, unknown
 
-    options = "" if arguments.root == "/" else f" --root {shlex.quote(arguments.root)}"
     try:
         is_here = _is_this_machine(Root(arguments.root))
         if is_here and not is_root():
             raise SshdError(Problem("not root", "run as root"))
         state = status(Host()) if is_here else image_status(arguments.root)
     except (ImageError, SshdError, OSError) as error:
-        state = unknown(error, options)
+        state = unknown(error, arguments.root)
     if arguments.json:
         import json
 

@@ -35,7 +35,8 @@ UPSTREAM = {"23.4": "bookworm", "24.1": "bookworm", "24.4": "trixie", "25.3": "f
 @pytest.fixture(
     scope="module",
     params=[
-        *("bullseye", "forky"),
+        "bullseye",
+        "forky",
         *(pytest.param(release, marks=pytest.mark.slow) for release in ("bookworm", "trixie", *UPSTREAM)),
     ],
 )

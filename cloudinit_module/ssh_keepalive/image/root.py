@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import stat
 from typing import Iterable, List
@@ -13,6 +14,11 @@ _LABEL_SECONDS = 10.0
 
 class ImageError(Exception):
     """Say why the module cannot be put into an image, or taken out; nothing was changed."""
+
+
+def option(root: str) -> str:
+    """Return what a command that is typed needs to be about a root: " --root DIR", "" for this machine."""
+    return "" if os.path.realpath(root) == "/" else f" --root {shlex.quote(root)}"
 
 
 class Root:

@@ -10,11 +10,12 @@ from typing import Any, Optional, Type
 class Interrupts:
     """Let Ctrl-C raise KeyboardInterrupt, as Python does, until it is held; the end of the context has it as before."""
 
+    held = False
+
     def __enter__(self) -> "Interrupts":
         # Others cannot have it changed.
         self._is_ours = threading.current_thread() is threading.main_thread()
         self._before: Any = signal.getsignal(signal.SIGINT)
-        self.held = False
         return self
 
     def hold(self) -> None:

@@ -207,8 +207,12 @@ def _server(
     started = unit.program if unit and (unit.starts_sshd or service.is_script(unit.program or "")) else None
     program = (listener and listener.program) or started or host.program("sshd") or ""
     main = _main(arguments, listener, host)
-    found = Server(program, main, arguments, unit, script, listener, script_words=script_words)
-    return found._replace(lacks_run_folder=not os.path.isdir(host.at(paths.SSHD_RUN_FOLDER)))
+    lacks_run_folder = not os.path.isdir(host.at(paths.SSHD_RUN_FOLDER))
+    return Server(
+        *(program, main, arguments, unit, script, listener),
+        script_words=script_words,
+        lacks_run_folder=lacks_run_folder,
+    )
 
 
 def _main(arguments: Optional[Arguments], listener: Optional[Listener], host: Host) -> str:

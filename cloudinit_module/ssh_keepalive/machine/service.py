@@ -22,12 +22,13 @@ _PROPERTIES = (
 
 _TRANSIENT = "/run/systemd/transient/"
 _RUNS_SSHD = re.compile(r"^\s*Exec.*sshd", re.MULTILINE)
-# Where it is looked for what will be started, below the root
+# Links to what will be started, and what is added to the file of a unit, below the root
 _WANTS = [
     f"{folder}/systemd/system/*.{kind}/*.service"
     for folder in ("/etc", "/run", "/usr/lib", "/lib")
     for kind in ("wants", "requires")
 ]
+_DROP_INS = [f"{folder}/systemd/system/*.service.d/*.conf" for folder in ("/etc", "/run")]
 
 
 class Unit(NamedTuple):
@@ -121,18 +122,20 @@ def units(host: Host) -> List[Unit]:
 
 def _enabled(host: Host) -> List[str]:
     """Return the services with other names that are enabled, and run an sshd by what their files say."""
-    found = set()
-    for file in (file for pattern in _WANTS for file in glob.glob(host.at(pattern))):
-        name = os.path.basename(file)
-        if "ssh" in name or name in found:
-            continue
-        drop_ins = [f"{folder}/systemd/system/{name}.d/*.conf" for folder in ("/etc", "/run")]
-        drop_ins = [one for pattern in drop_ins for one in glob.glob(host.at(pattern))]
-        for one in (file, *drop_ins):
-            with contextlib.suppress(OSError), open(one, encoding="utf-8", errors="replace") as stream:
-                if _RUNS_SSHD.search(stream.read().replace("\\\n", " ")):
-                    found.add(name)
-    return sorted(found)
+    links = [file for pattern in _WANTS for file in glob.glob(host.at(pattern))]
+    # Where /lib is a link to /usr/lib they are there twice.
+    texts = {(os.path.basename(link), os.path.realpath(link)) for link in links}
+    names = {name for name, _ in texts if "ssh" not in name}
+    for file in (file for pattern in _DROP_INS for file in glob.glob(host.at(pattern))):
+        texts.add((os.path.basename(os.path.dirname(file))[: -len(".d")], file))
+    return sorted({name for name, file in texts if name in names and _runs_sshd(file)})
+
+
+def _runs_sshd(file: str) -> bool:
+    """Return whether a line of a unit's file runs an sshd."""
+    with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as stream:
+        return bool(_RUNS_SSHD.search(stream.read().replace("\\\n", " ")))
+    return False
 
 
 def _addresses(shown: str) -> Tuple[Tuple[str, int], ...]:

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-import shlex
 from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
 
 from .. import openssh, policy, sshd_config, tmout
@@ -144,9 +143,11 @@ def image_status(root: str) -> State:
     return State(verdict, tuple(problems), tuple(notes), unregistered=unregistered)
 
 
-def unknown(error: Exception, options: str = "") -> State:
-    """Return the state of what could not be looked at; the options are those of the command that asked."""
-    remedy = f"correct that, then ssh-keepalive status{options}"
+def unknown(error: Exception, root: str = "/") -> State:
+    """Return the state of what could not be looked at."""
+    from ..image.root import option
+
+    remedy = f"correct that, then ssh-keepalive status{option(root)}"
     problems = error.remedied(remedy) if isinstance(error, SshdError) else (Problem(str(error), remedy),)
     return State(state.UNKNOWN, problems)
 
@@ -166,10 +167,10 @@ def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], 
 
 def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]:
     from ..image import registration
-    from ..image.root import Root
+    from ..image.root import Root, option
 
     found = registration.status(Root(root))
-    of_root = "" if os.path.realpath(root) == "/" else f" --root {shlex.quote(root)}"
+    of_root = option(root)
     if found.missing:
         problem = Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)
         if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
