@@ -129,6 +129,12 @@ def listener(machine: Machine, port: int = 22) -> int:
     return max(map(int, found), default=0)
 
 
+def until_it_listens(machine: Machine, port: int = 22) -> int:
+    """Wait until a process listens on a port, for 5 s at most, and return it."""
+    machine.sh(f"for i in $(seq 100); do ss -Hltn sport = {port} | grep -q . && exit; sleep 0.05; done; exit 1")
+    return listener(machine, port)
+
+
 def has_read(machine: Machine, text: str, port: int = 22) -> bool:
     """Tell whether a text is in the memory of the process that listens on a port."""
     pid = listener(machine, port)

@@ -236,7 +236,7 @@ def test_a_containers_process_1_is_not_stopped(end: str, pid_file: bool) -> None
             with (machine.root / "etc/ssh/sshd_config").open("a") as stream:
                 stream.write("PidFile none\n")
         machine.boot()
-        machine.sh("for i in $(seq 100); do ss -Hltn sport = 22 | grep -q . && exit; sleep 0.05; done; exit 1")
+        serving.until_it_listens(machine)
         assert listener(machine) == 1
         with Client(machine) as client:
             for run, section in ((unattended, "{client_alive_interval: 61}"), (apply, OTHER), (unattended, "true")):

@@ -20,6 +20,7 @@ from serving import (
     run,
     status,
     unattended,
+    until_it_listens,
 )
 
 OTHER = "{client_alive_interval: 62}"
@@ -151,7 +152,7 @@ def test_somebody_who_looks_like_sshd(oldest: Machine, title: str) -> None:
     command = f'exec setpriv --reuid 65534 --clear-groups bash -c \'exec -a "$0" python3 -c "$1"\' "{title}" "{LISTEN}"'
     process = oldest.popen("sh", "-c", command)
     try:
-        oldest.sh("for i in $(seq 100); do ss -Hltn sport = 3333 | grep -q . && exit; sleep 0.05; done; exit 1")
+        until_it_listens(oldest, 3333)
         found = status(oldest)
         assert (found.code, found.found["servers"]) == (0, before.found["servers"]), found.problems
         assert "sshd restarted" in unattended(oldest, OTHER).text

@@ -10,7 +10,7 @@ import serving
 from baking import DROP_IN, bake
 from clients import Client
 from machine import Machine, base
-from serving import MAIN, OURS, SECTION, apply, has_read, listener, reapply, status, unattended
+from serving import MAIN, OURS, SECTION, apply, can_log_in, has_read, listener, reapply, status, unattended
 
 OTHER, THIRD = "{client_alive_interval: 62}", "{client_alive_interval: 63}"
 INCLUDE = f"Include {DROP_IN}"
@@ -65,8 +65,7 @@ def start(machine: Machine, name: str, *lines: str) -> int:
     text = "".join(f"{line}\n" for line in lines) + f"Port 2222\nPermitRootLogin yes\n{second.options}"
     machine.run("tee", second.file, input=text)
     machine.sh(second.script)
-    machine.sh("for i in $(seq 100); do ss -Hltn sport = 2222 | grep -q . && exit; sleep 0.05; done; exit 1")
-    return listener(machine, 2222)
+    return serving.until_it_listens(machine, 2222)
 
 
 def stand(machine: Machine, name: str) -> None:
@@ -259,6 +258,39 @@ def test_another_program_from_the_first_boot_on() -> None:
         assert has_read(machine, "ClientAliveInterval 2\n")
         found = status(machine)
         assert (found.code, found.found["openssh"]) == (0, "9.2"), found.problems
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["wants", "requires"])
+def test_what_another_program_would_not_start_with_is_taken_back(link: str) -> None:
+    """An OpenSSH 8.4 that alone is enabled starts at the first boot, though the policy is not for it."""
+    with Machine("trixie", "#cloud-config\nssh_keepalive: {unresponsive_timeout: 3m, idle_timeout: 15m}\n") as machine:
+        library = "usr/lib/x86_64-linux-gnu/libcrypto.so.1.1"
+        (machine.root / OLD[1:]).parent.mkdir()
+        shutil.copy(base("bullseye") / "usr/sbin/sshd", machine.root / OLD[1:])
+        shutil.copy(base("bullseye") / library, machine.root / library)
+        units = machine.root / "etc/systemd/system"
+        for file in (*units.glob("multi-user.target.wants/ssh*.service"), *units.glob("ssh*.service")):
+            file.unlink()
+        (units / "corp-sshd.service").write_text(f"[Service]\nRuntimeDirectory=sshd\nExecStart={OLD} -D\n")
+        (units / f"multi-user.target.{link}").mkdir(exist_ok=True)
+        (units / f"multi-user.target.{link}/corp-sshd.service").symlink_to("/etc/systemd/system/corp-sshd.service")
+        bake(machine)
+        machine.boot()
+        machine.wait(sshd=False)
+        serving.until_it_listens(machine)
+        assert can_log_in(machine)
+        machine.sh(f"test ! -e {DROP_IN}")
+        found = status(machine)
+        assert found.code == 1
+        assert "corp-sshd.service would not start with it: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no" in str(
+            found.problems
+        )
+        said = apply(machine, "{unresponsive_timeout: 3m, idle_timeout: 15m}")
+        assert said.code == 1
+        machine.sh(f"test ! -e {DROP_IN}; systemctl restart corp-sshd")
+        serving.until_it_listens(machine)
+        assert can_log_in(machine)
 
 
 @pytest.mark.slow

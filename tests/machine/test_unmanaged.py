@@ -36,17 +36,12 @@ STARTS = {
 NAMES = list(STARTS)
 
 
-def until_it_listens(machine: Machine) -> int:
-    machine.sh("for i in $(seq 100); do ss -Hltn sport = 22 | grep -q . && exit; sleep 0.05; done; exit 1")
-    return listener(machine)
-
-
 def stand(machine: Machine, name: str) -> None:
     start = STARTS[name]
     machine.sh("systemctl stop visor 2>/dev/null || true")
     serving.as_it_was(machine)
     machine.sh(f"systemctl stop ssh\nmkdir -p /run/sshd\n{start.script}\n")
-    before = until_it_listens(machine)
+    before = serving.until_it_listens(machine)
     assert has_read(machine, OURS)
     said = unattended(machine, SECTION)
     assert listener(machine) == before
@@ -149,7 +144,7 @@ def test_started_by_bootcmd(end: str, command: str) -> None:
             assert f"kill -HUP {pid}" in found.problems
             (told,) = set(re.findall(rf"(?:mkdir -p /run/sshd && )?kill -HUP {pid}", found.problems))
             machine.sh(told)
-            until_it_listens(machine)
+            serving.until_it_listens(machine)
             machine.sh("sleep 0.3")
             assert has_read(machine, OURS)
             assert pid not in [one["pid"] for one in status(machine).found["servers"] if not one["has_read"]]

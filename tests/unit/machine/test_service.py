@@ -105,6 +105,32 @@ def test_an_enabled_unit_with_another_name(machine):
     assert [one.name for one in service.units(machine.host())] == ["ssh.service", "access.service"]
 
 
+@pytest.mark.parametrize(
+    ("link", "text", "drop_in"),
+    [
+        ("etc/systemd/system/multi-user.target.requires", "ExecStart=/usr/sbin/sshd -D\n", None),
+        ("usr/lib/systemd/system/multi-user.target.wants", "ExecStart=/usr/sbin/sshd -D\n", None),
+        ("etc/systemd/system/multi-user.target.wants", "  ExecStart=\\\n  /usr/sbin/sshd -D\n", None),
+        ("etc/systemd/system/multi-user.target.wants", "ExecStart=/bin/true\n", "ExecStart=/usr/sbin/sshd -D\n"),
+        ("etc/systemd/system/multi-user.target.wants", "ExecStart=/bin/true\n", None),
+        ("etc/systemd/system/multi-user.target.wants", "Before=sshd.service\n", None),
+        (None, "", "ExecStart=/usr/sbin/sshd -D\n"),
+    ],
+)
+def test_ways_to_be_enabled(machine, link, text, drop_in):
+    machine.add_unit("access.service", words="-D")
+    if link:
+        file = machine.root / link / "access.service"
+        file.parent.mkdir(parents=True)
+        file.write_text("[Service]\n" + text)
+    if drop_in:
+        file = machine.root / "etc/systemd/system/access.service.d/x.conf"
+        file.parent.mkdir(parents=True)
+        file.write_text("[Service]\n" + drop_in)
+    is_found = link is not None and "sshd -D" in text + (drop_in or "")
+    assert [one.name for one in service.units(machine.host())] == ["ssh.service"] + ["access.service"] * is_found
+
+
 def test_of_several_commands_the_last_one_stays(machine):
     found = machine.unit()["ExecStart"]
     machine.set_unit(ExecStart=found.replace("/usr/sbin/sshd", "/bin/true") + "\nExecStart=" + found)
