@@ -204,7 +204,7 @@ def forget(host: Host) -> None:
 
 
 def _boot(host: Host) -> str:
-    with contextlib.suppress(OSError), open(host.at("/proc/sys/kernel/random/boot_id"), encoding="ascii") as stream:
+    with contextlib.suppress(OSError), open(host.at("/proc/sys/kernel/random/boot_id"), encoding="utf-8") as stream:
         return stream.read().strip()
     return ""
 

@@ -21,14 +21,16 @@ _PROPERTIES = (
 )
 
 _TRANSIENT = "/run/systemd/transient/"
-_RUNS_SSHD = re.compile(r"^\s*Exec.*sshd", re.MULTILINE)
-# Links to what will be started, and what is added to the file of a unit, below the root
-_WANTS = [
-    f"{folder}/systemd/system/*.{kind}/*.service"
-    for folder in ("/etc", "/run", "/usr/lib", "/lib")
-    for kind in ("wants", "requires")
-]
-_DROP_INS = [f"{folder}/systemd/system/*.service.d/*.conf" for folder in ("/etc", "/run")]
+_RUNS_SSHD = re.compile(rb"^\s*Exec.*sshd", re.MULTILINE)
+# Where units are, and below these the folders with links to what will be started; systemd.unit(5)
+_FOLDERS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+_WANTS = ("*.wants", "*.requires")
 
 
 class Unit(NamedTuple):
@@ -89,14 +91,14 @@ class Unit(NamedTuple):
 def units(host: Host) -> List[Unit]:
     """Return the units of systemd that run an sshd, or will; those of the service names first."""
     names = [f"{name}.service" for name in host.services]
-    # With those that systemd has loaded, as all that this boot starts
-    wanted = [*names, *_enabled(host), "*ssh*.service"]
+    wanted = [*names, *_enabled(host)]
     listens = any(processes.listening(1, host)[1])
     if listens or processes.is_any(host):
-        # It takes milliseconds to show one, and at most first boots there is none of these yet.
-        wanted += [f"{name}@x.service" for name in ("ssh", "sshd")]
+        # With those that somebody has started. To show one takes milliseconds, of a boot's busy systemd many, and at
+        # most first boots none of these is there yet.
+        wanted += ["*ssh*.service", *(f"{name}@x.service" for name in ("ssh", "sshd"))]
         wanted.append("*.socket" if listens else "*ssh*.socket")
-    found = _show(host, *wanted)
+    found = _show(host, *dict.fromkeys(wanted))
     sockets = [block for block in found if block["Id"].endswith(".socket") and block["ActiveState"] == "active"]
     addresses: Dict[str, Tuple[Tuple[str, int], ...]] = {}
     for block in sockets:
@@ -121,20 +123,31 @@ def units(host: Host) -> List[Unit]:
 
 
 def _enabled(host: Host) -> List[str]:
-    """Return the services with other names that are enabled, and run an sshd by what their files say."""
-    links = [file for pattern in _WANTS for file in glob.glob(host.at(pattern))]
-    # Where /lib is a link to /usr/lib they are there twice.
-    texts = {(os.path.basename(link), os.path.realpath(link)) for link in links}
-    names = {name for name, _ in texts if "ssh" not in name}
-    for file in (file for pattern in _DROP_INS for file in glob.glob(host.at(pattern))):
-        texts.add((os.path.basename(os.path.dirname(file))[: -len(".d")], file))
-    return sorted({name for name, file in texts if name in names and _runs_sshd(file)})
+    """Return the services that are enabled, and run an sshd by what their files say."""
+    # Where /lib is a link to /usr/lib all is there once.
+    folders = list(dict.fromkeys(os.path.realpath(host.at(folder)) for folder in _FOLDERS))
+    links = [link for folder in folders for kind in _WANTS for link in glob.glob(f"{folder}/{kind}/*.service")]
+    files = {(os.path.basename(link), _identity(link)): link for link in links}
+    names = {name for name, _ in files}
+    found = {name for (name, _), file in files.items() if _runs_sshd(file)}
+    for file in (file for folder in folders for file in glob.glob(f"{folder}/*.service.d/*.conf")):
+        name = os.path.basename(os.path.dirname(file))[: -len(".d")]
+        if name in names and _runs_sshd(file):
+            found.add(name)
+    return sorted(found)
+
+
+def _identity(file: str) -> Optional[Tuple[int, int]]:
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _runs_sshd(file: str) -> bool:
     """Return whether a line of a unit's file runs an sshd."""
-    with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as stream:
-        return bool(_RUNS_SSHD.search(stream.read().replace("\\\n", " ")))
+    with contextlib.suppress(OSError), open(file, "rb") as stream:
+        return bool(_RUNS_SSHD.search(stream.read().replace(b"\\\n", b" ")))
     return False
 
 
