@@ -46,6 +46,10 @@ STAGED = {
         "/etc/systemd/system/ssh.service.d/x.conf",
     ),
     "a condition of the unit's": Staged("touch /etc/ssh/sshd_not_to_be_run", "/etc/ssh/sshd_not_to_be_run"),
+    "a host key": Staged(
+        "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -qt ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/ssh_host_ed25519_key",
+    ),
     "another folder of drop-ins": Staged(
         f"cp -a {FOLDER} {FOLDER}.new; echo 'AllowUsers deploy' >{FOLDER}.new/50-b.conf; "
         f"mv {FOLDER} {FOLDER}.old; mv {FOLDER}.new {FOLDER}",
@@ -95,6 +99,22 @@ def test_the_newest_is_not_restarted_for(newest: Machine, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_not_restarted_for(each: Machine, name: str) -> None:
     stand(each, name)
+
+
+CONDITIONS = ["[Unit]\\nConditionFileNotEmpty=/srv/go", "[Service]\\nExecCondition=/bin/test -s /srv/go"]
+
+
+@pytest.mark.parametrize("condition", [CONDITIONS[0], pytest.param(CONDITIONS[1], marks=pytest.mark.slow)])
+def test_a_condition_that_only_systemd_knows(newest: Machine, condition: str) -> None:
+    serving.as_it_was(newest)
+    folder = "/etc/systemd/system/ssh.service.d"
+    newest.sh(f"mkdir -p {folder}; echo >/srv/go; printf '{condition}\\n' >{folder}/x.conf; systemctl daemon-reload")
+    newest.sh("systemctl restart ssh; sleep 1; : >/srv/go")
+    before = listener(newest)
+    said = unattended(newest, OTHER)
+    assert (said.code, condition.partition("\\n")[2] in said.text) == (1, True)
+    assert listener(newest) == before
+    assert can_log_in(newest)
 
 
 def test_what_a_person_has_put_into_effect_is_no_reason(newest: Machine) -> None:

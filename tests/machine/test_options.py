@@ -57,6 +57,10 @@ OPTIONS = {
     "one word of a variable": Options(
         "", SEVEN, "[Service]\nEnvironmentFile=/etc/default/mine\n" + UNIT[10:].format("${MINE}")
     ),
+    "ours by nice": Options(SEVEN, SEVEN, "[Service]\nExecStart=\nExecStart=/usr/bin/nice -n 0 /usr/sbin/sshd -D {}\n"),
+    "ours by a shell": Options(
+        SEVEN, SEVEN, "[Service]\nExecStart=\nExecStart=/bin/sh -c 'exec /usr/sbin/sshd -D {}'\n"
+    ),
     "a port": Options("-p 22"),
     "a main file that reads it": Options("-f /etc/ssh/other"),
     "a main file that does not": Options("-f /etc/ssh/bare", "/etc/ssh/bare"),
@@ -69,6 +73,14 @@ cp {MAIN} /etc/ssh/other
 grep -v ^Include {MAIN} >/etc/ssh/bare
 echo 'MINE="-oClientAliveInterval=7"' >/etc/default/mine
 """
+
+
+def test_an_export_that_systemd_ignores(oldest: Machine) -> None:
+    serving.as_it_was(oldest)
+    oldest.sh(f"echo 'export SSHD_OPTS={SEVEN.replace(' ', '')}' >/etc/default/ssh; systemctl restart ssh; sleep 1")
+    assert unattended(oldest, OTHER).code == 0
+    assert has_read(oldest, "ClientAliveInterval 62")
+    assert status(oldest).code == 0
 
 
 def script(name: str) -> str:

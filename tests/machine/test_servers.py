@@ -54,6 +54,16 @@ SECONDS = {
     "a file elsewhere": Second("/usr/sbin/sshd -f /srv/sshd.conf", file="/srv/sshd.conf"),
 }
 NAMES = list(SECONDS)
+UNSEEN = {
+    # Which a short environment leaves no room for
+    "a title that is cut": "cp {0} /x; cd /; env -i /usr/sbin/sshd -f/x",
+    "a path with a blank": "mkdir -p '/opt/my ssh'; cp /usr/sbin/sshd '/opt/my ssh'; '/opt/my ssh/sshd' -f {0}",
+    "a link that is gone": "ln -sf sshd /usr/sbin/sshd-gone; /usr/sbin/sshd-gone -f {0}; sleep 0.5; rm /usr/sbin/sshd-gone",
+    "a link that leads elsewhere": (
+        "ln -sf sshd /usr/sbin/sshd-elsewhere; /usr/sbin/sshd-elsewhere -f {0}; sleep 0.5; ln -sf nologin /usr/sbin/sshd-elsewhere"
+    ),
+    "a program that is gone": "cp /usr/sbin/sshd /opt/sshd; /opt/sshd -f {0}; sleep 0.5; rm /opt/sshd",
+}
 
 
 def start(machine: Machine, name: str, *lines: str) -> int:
@@ -112,6 +122,23 @@ def stand(machine: Machine, name: str) -> None:
     assert found.code == 0, found.problems
     if not second.unit:
         assert listener(machine, 2222) == before
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_one_that_is_hard_to_see(newest: Machine, name: str) -> None:
+    serving.as_it_was(newest)
+    newest.run("tee", MANAGEMENT, input=f"{INCLUDE}\nPort 2222\nPermitRootLogin yes\nPidFile none\n")
+    newest.sh(UNSEEN[name].format(MANAGEMENT))
+    before = serving.until_it_listens(newest, 2222)
+    said = apply(newest, OTHER)
+    assert (said.code == 0) == has_read(newest, "ClientAliveInterval 62", 2222)
+    assert listener(newest, 2222) == before
+    found = status(newest)
+    assert (found.code == 0) == (said.code == 0)
+    assert "0.0.0.0:2222" in found.addresses
+    if name.endswith(("gone", "elsewhere")):
+        # It would die of a signal.
+        assert (said.code, "kill -HUP" in said.text + found.problems) == (1, False)
 
 
 @pytest.mark.parametrize("name", NAMES[:1])

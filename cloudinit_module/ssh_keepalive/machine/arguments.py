@@ -98,11 +98,15 @@ def environment(text: str) -> Dict[str, str]:
     return found
 
 
-def variables(text: str) -> Dict[str, str]:
-    """Return what a file of assignments sets, of systemd's EnvironmentFile or the shell's; systemd.exec(5)."""
+def variables(text: str, is_for_shell: bool = False) -> Dict[str, str]:
+    """Return what a file of assignments sets, of systemd's EnvironmentFile or the shell's; systemd.exec(5).
+
+    systemd ignores a line with `export`.
+    """
     found = {}
+    export = r"(?:export\s+)?" if is_for_shell else ""
     for line in text.replace("\\\n", "").split("\n"):
-        assignment = re.match(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", line)
+        assignment = re.match(rf"\s*{export}([A-Za-z_][A-Za-z0-9_]*)=(.*)", line)
         if assignment:
             found[assignment.group(1)] = " ".join(_words(assignment.group(2).strip()))
     return found

@@ -100,9 +100,11 @@ def _audited(
 
 def _look_at_unit(server: Server, findings: Findings) -> None:
     unit = server.unit
-    if unit and unit.state == "active" and unit.pid and not server.listener and not unit.is_template:
-        message = f"process {unit.pid} of {unit.name} is not seen to listen"
-        findings.unknowns.append(Problem(message, "ask as root, with all capabilities"))
+    if server.unseen:
+        findings.unknowns.append(server.unseen)
+    if unit and unit.is_outdated:
+        note = f"systemd has not read the files of {unit.name} since they changed: systemctl daemon-reload"
+        findings.notes.append(note)
     if unit and unit.state == "failed" and not server.listener:
         again = f"systemctl restart {unit.name}"
         if unit.result == "start-limit-hit":

@@ -32,7 +32,7 @@ class Listener(NamedTuple):
 
     The words of its command line are None if its title is cut off. `began` is in clock ticks since the boot. `sockets`
     are the inodes of the sockets that it listens on: they change whenever it reads its files anew. `program` is None if
-    it was replaced since the start. `addresses` are those of TCP.
+    it was replaced since the start, and `path` is how it was started, be it by a link. `addresses` are those of TCP.
     """
 
     pid: int
@@ -42,6 +42,12 @@ class Listener(NamedTuple):
     addresses: Tuple[Tuple[str, int], ...]
     program: Optional[str]
     words: Optional[Tuple[str, ...]]
+    path: str = ""
+
+    @property
+    def starts_anew(self) -> bool:
+        """Return whether a signal has it start the same program again; it ends where that is not found."""
+        return self.program is not None and os.path.realpath(self.path) == os.path.realpath(self.program)
 
 
 class Process(NamedTuple):
@@ -80,17 +86,16 @@ def listeners(host: Host) -> List[Listener]:
     result = []
     for process in found.values():
         is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
-        # A root session's title names its user; that one may listen, for a forward.
-        titled = _titled(process.title)
-        is_its_own = titled and (titled.endswith("/sshd") or _is_program(titled, process.program))
-        if process.uid != 0 or not (is_raw or is_its_own):
+        # The title of a session, which may listen for a forward, has a name in place of the path.
+        if process.uid != 0 or not (is_raw or _titled(process.title)):
             continue
         sockets, addresses = listening(process.pid, host)
         if sockets:
-            words = process.words[1:] if is_raw else _words(process.title)
-            program = None if process.program.endswith(_REPLACED) else process.program
+            program = process.program.replace(_REPLACED, "")
+            path, words = (process.words[0], process.words[1:]) if is_raw else _command(process.title, program)
             place = (process.pid, process.parent, process.began)
-            result.append(Listener(*place, sockets, addresses, program, words))
+            known = None if process.program.endswith(_REPLACED) else program
+            result.append(Listener(*place, sockets, addresses, known, words, path))
     pids = {listener.pid for listener in result}
     # One that was forked this moment is its parent's twin.
     result = [listener for listener in result if listener.parent not in pids]
@@ -112,9 +117,15 @@ def is_any(host: Host) -> bool:
     return bool(of_sshd(host))
 
 
-def _words(title: str) -> Optional[Tuple[str, ...]]:
+def _command(title: str, program: str) -> Tuple[str, Optional[Tuple[str, ...]]]:
+    """Return the path and the words that a title has, None for words that may be cut off."""
     whole = _LISTENER.match(title)
-    return tuple(whole.group("command").split()[1:]) if whole else None
+    if whole is None:
+        return _titled(title) or "", None
+    command = whole.group("command")
+    # There may be blanks in it.
+    path = program if f"{command} ".startswith(f"{program} ") else command.split()[0]
+    return path, tuple(command[len(path) :].split())
 
 
 def of_sshd(host: Host) -> Dict[int, Process]:

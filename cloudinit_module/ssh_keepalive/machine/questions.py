@@ -63,7 +63,7 @@ class Questions:
         """
         if server.arguments is None:
             message = f"the command line of {server.name} is cut off in /proc"
-            raise UnansweredError(Problem(message, server.restart_command + ", from a unit of systemd's"))
+            raise UnansweredError(Problem(message, "stop it, and start it from a unit of systemd's"))
         options = [*server.arguments.options, *(["-ddd"] if is_traced else [])]
         if main or server.arguments.main:
             options += ["-f", main or server.main]

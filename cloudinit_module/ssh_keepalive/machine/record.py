@@ -99,10 +99,19 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
             found[file] = [status.st_dev, status.st_ino, changed, status.st_size, content]
     times = {}
     for folder in folders:
-        for place in (folder, *(glob.glob(folder) if glob.has_magic(folder) else ())):
+        for place in (folder, *_fitting(folder)):
             with contextlib.suppress(OSError):
                 times[place] = max(_changed(place), _way_changed(place))
     return Inputs(found, times)
+
+
+def _fitting(pattern: str) -> List[str]:
+    """Return the folders that a pattern fits, and those on the way to it in which another might be; none for a name."""
+    found: List[str] = []
+    while glob.has_magic(pattern):
+        found += glob.glob(pattern)
+        pattern = os.path.dirname(pattern)
+    return [*found, pattern] if found else []
 
 
 def _changed(folder: str) -> int:
@@ -227,6 +236,15 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
     later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
     later += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
     return Reading(None if later else True, tuple(sorted(later)))
+
+
+def changed_since_read(
+    names: Sequence[str], server: Server, record: Optional[Record], pid_file: str
+) -> Tuple[str, ...]:
+    """Return the files that have changed since a server has read its files, or may have."""
+    at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
+    found = identify(names, ()).files
+    return tuple(name for name in found if found[name][2] >= at * 1e9)
 
 
 def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:

@@ -67,10 +67,15 @@ class Restarts:
 
     def _is_unread(self, audit: Audit, is_changed: bool, place: str) -> bool:
         server = audit.server
+        if server.unseen:
+            self.pending.append(UnansweredError(server.unseen))
         if server.listener is None or (server.unit and server.unit.is_template):
             return False
         reading = audit.reading(self._noted)
         if reading.is_current:
+            if server.listener.program is None:
+                message = f"{server.name} runs a program that was replaced since it was started"
+                self.pending.append(UnansweredError(Problem(message, server.restart_command)))
             return False
         if is_changed:
             return True
@@ -110,8 +115,12 @@ class Restarts:
             time.sleep(0.05)
 
     def _may_be_signalled(self, listener: Listener) -> bool:
-        """Return whether a process reads its files anew at a signal; with sockets that it was handed it ends."""
-        return listener.pid != 1 and not processes.is_handed_sockets(listener.pid, self._host)
+        """Return whether a process reads its files anew at a signal; one that was handed its sockets ends.
+
+        So does one whose program is gone.
+        """
+        is_handed = processes.is_handed_sockets(listener.pid, self._host)
+        return listener.pid != 1 and listener.starts_anew and not is_handed
 
     def _look_again(self, audit: Audit) -> None:
         if not audit.is_untouched:
@@ -144,11 +153,12 @@ class Restarts:
             {name: before.folders.get(name, found) for name, found in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
+        keys = record.changed_since_read(_keys(audit), audit.server, noted, audit.pid_file)
         if noted:
             entries = tuple(one._replace(inputs=one.inputs.without(self._drop_in)) for one in noted.entries)
             noted = noted._replace(entries=entries)
         reading = record.reading(audit.server, inputs, noted, audit.pid_file)
-        return () if reading.is_current else reading.changed
+        return (*keys, *(() if reading.is_current else reading.changed))
 
     def undo(self) -> str:
         """Have the servers that were restarted run with what was restored; return their states."""
@@ -165,6 +175,12 @@ class Restarts:
         return "in an unknown state"
 
 
+def _keys(audit: Audit) -> List[str]:
+    """Return the files of the host keys, which a server reads when it starts."""
+    values = verification.reported(audit.reply.values)
+    return [*values.get("hostkey", ()), *values.get("hostcertificate", ())]
+
+
 def _obstacles(server: Server, host: Host) -> List[str]:
     """Return what would keep a unit from being started, and whom its stop would end."""
     if server.script:
@@ -174,9 +190,11 @@ def _obstacles(server: Server, host: Host) -> List[str]:
     if server.unit is None or server.listener is None:
         return []
     found = []
-    path = service.unmet_condition(server.unit, host)
-    if path:
-        found.append(f"{server.unit.name} would not be started again, by a condition on {path}")
+    conditions = service.doubtful_conditions(server.unit, host)
+    if conditions:
+        found.append(f"{server.unit.name} may not be started again, with {', '.join(conditions)}")
+    if server.unit.is_masked:
+        found.append(f"{server.unit.name} is masked and would not be started again")
     if server.unit.kill_mode not in ("process", "none"):
         sessions = service.others_in(server.listener, host)
         if sessions:
@@ -196,7 +214,8 @@ def _addresses_that_differ(audit: Audit) -> List[str]:
     for shown in verification.reported(audit.reply.values).get("listenaddress", ()):
         # What follows is a routing domain.
         address, _, port = shown.split()[0].rpartition(":")
-        bare = address.strip("[]")
+        # Where it listens shows without the interface.
+        bare = address.strip("[]").partition("%")[0]
         # Without IPv6 it listens on the other wildcard alone.
         named[shown] = (("*" if bare in processes.WILDCARDS else bare, int(port)) in listened, _is_here(bare))
     new = [shown for shown, (is_listened, is_here) in named.items() if is_here and not is_listened]

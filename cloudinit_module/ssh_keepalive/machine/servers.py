@@ -10,6 +10,7 @@ from .. import paths
 from . import processes, service
 from .arguments import Arguments, parse
 from .host import Host
+from .problem import Problem
 from .processes import Listener
 from .service import Unit
 
@@ -53,6 +54,14 @@ class Server(NamedTuple):
         return name
 
     @property
+    def unseen(self) -> Optional[Problem]:
+        """Return the problem of a unit that runs, and whose process does not show what it listens on."""
+        unit = self.unit
+        if unit is None or self.listener or unit.state != "active" or not unit.pid or unit.is_template:
+            return None
+        return Problem(f"process {unit.pid} of {unit.name} is not seen to listen", self.restart_command)
+
+    @property
     def is_to_start_otherwise(self) -> bool:
         """Return whether its unit would start it with another program or other words than its process has.
 
@@ -83,10 +92,14 @@ class Server(NamedTuple):
     @property
     def restart_command(self) -> str:
         """Return the command that has it read its files anew."""
-        if self.unit:
+        if self.unit and self.unit.is_template:
+            return "log in anew"
+        if self.unit and not (self.unit.is_masked and self.listener):
             return f"systemctl restart {shlex.quote(self.unit.name)}"
         if self.script:
             return f"{self.script.manager} {self.script.name} restart"
+        if self.listener and self.listener.pid != 1 and not self.listener.starts_anew:
+            return f"kill {self.listener.pid}, and start it as it was started"
         if self.listener and self.listener.pid != 1:
             prepare = f"mkdir -p {paths.SSHD_RUN_FOLDER} && " if self.lacks_run_folder else ""
             return f"{prepare}kill -HUP {self.listener.pid}"
@@ -106,6 +119,9 @@ def find(host: Host) -> List[Server]:
     others = [listener for listener in listeners if listener.pid not in managed]
     script = _script(host) if others else None
     started = processes.pid_in(host.at("/run/sshd.pid"))
+    if script and len(others) > 1:
+        # A second one may have written its own number there: that one the script would stop.
+        started = _started_by_script(others, started, host)
     for listener in others:
         # In a container one that stays in the foreground is what the container runs, and would end with it.
         is_daemon = listener.pid != 1 and listener.parent == 1 and not _stays(listener)
@@ -131,6 +147,15 @@ def settled(host: Host) -> List[Server]:
     for unit in moving:
         service.settle(unit, host, end - time.monotonic())
     return find(host) if moving else found
+
+
+def _started_by_script(found: List[Listener], started: Optional[int], host: Host) -> Optional[int]:
+    """Return the process that an init script has started and would stop, 0 if these are not the same one."""
+    from . import init_scripts
+
+    words = init_scripts.default_words(host)
+    fitting = [listener.pid for listener in found if listener.words == words]
+    return 0 if fitting and started not in fitting else started
 
 
 def _stays(listener: Listener) -> bool:

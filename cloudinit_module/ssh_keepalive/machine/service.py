@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import processes
 from .arguments import environment, expanded, parse, variables
@@ -17,7 +17,7 @@ from .problem import NotRestartedError, Problem, SshdError, UnansweredError
 
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,InvocationID,Result,ExecStart,Environment,EnvironmentFiles,"
-    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen,Job"
+    "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen,Job,NeedDaemonReload"
 )
 
 _TRANSIENT = "/run/systemd/transient/"
@@ -31,6 +31,9 @@ _FOLDERS = (
     "/lib/systemd/system",
 )
 _WANTS = ("*.wants", "*.requires")
+# What a shell makes something else of
+_MEANT_FOR_SHELL = re.compile(r"[;&|<>()$`]")
+_CONDITION = re.compile(r"^(?P<kind>ExecCondition|(?:Condition|Assert)[A-Za-z]+)=(?P<value>.*\S)", re.MULTILINE)
 
 
 class Unit(NamedTuple):
@@ -40,7 +43,8 @@ class Unit(NamedTuple):
     connection, by a socket with Accept=yes, `is_activated` that a socket of systemd's listens for it, on `addresses`.
     `files` are those that its variables are from, `definition` those that it is defined in. `started` is the time of
     the start by the clock as it was then, in seconds since the epoch, `retries` how often systemd has started it again
-    by itself, and `has_job` says that it is to be started or stopped, or is right now.
+    by itself, `has_job` says that it is to be started or stopped, or is right now, `is_masked` that systemd would not
+    start it again, and `is_outdated` that systemd has not read its files since they changed.
     """
 
     name: str
@@ -60,6 +64,8 @@ class Unit(NamedTuple):
     is_activated: bool = False
     retries: int = 0
     has_job: bool = False
+    is_masked: bool = False
+    is_outdated: bool = False
 
     @property
     def starts_sshd(self) -> bool:
@@ -76,6 +82,11 @@ class Unit(NamedTuple):
     def is_settled(self) -> bool:
         """Return whether it runs, or has failed and waits."""
         return self.state in ("active", "failed") or self.substate.startswith("auto-restart")
+
+    @property
+    def is_skipped(self) -> bool:
+        """Return whether its start is over and it does not run: a condition was not met."""
+        return self.state == "inactive" and not self.has_job
 
     @property
     def is_to_be_retried(self) -> bool:
@@ -182,17 +193,21 @@ def is_script(file: str) -> bool:
     return False
 
 
-def unmet_condition(unit: Unit, host: Host) -> Optional[str]:
-    """Return a path that keeps a unit from being started by being there or not; systemd.unit(5), ConditionPathExists=.
+def doubtful_conditions(unit: Unit, host: Host) -> List[str]:
+    """Return the conditions with which a unit may not be started again; systemd.unit(5), Condition*= and Assert*=.
 
-    systemd does not tell: `systemctl show -p Conditions` says "[unprintable]" (247, 252, 258).
+    Those of a path's existence are looked at, of others only systemd knows, and it does not tell: `systemctl show -p
+    Conditions` says "[unprintable]" (247, 252, 258).
     """
+    found = []
     for file in filter(None, unit.definition):
         with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="replace") as stream:
-            for is_not, path in re.findall(r"^(?:Condition|Assert)PathExists=(!?)(/\S+)", stream.read(), re.MULTILINE):
-                if os.path.exists(host.at(path)) == bool(is_not):
-                    return str(path)
-    return None
+            for condition in _CONDITION.finditer(stream.read()):
+                path = re.match(r"(!?)(/\S+)$", condition.group("value"))
+                is_of_path = path and condition.group("kind").endswith("PathExists")
+                if not (path and is_of_path) or os.path.exists(host.at(path.group(2))) == bool(path.group(1)):
+                    found.append(condition.group())
+    return found
 
 
 def others_in(listener: processes.Listener, host: Host) -> int:
@@ -239,11 +254,12 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
     if block["LoadState"] == "masked" and state not in ("active", "reloading"):
         return None
     program: Optional[str] = None
-    words: List[str] = []
+    words: Sequence[str] = ()
     settings, files = _environment(block, host)
     # The last command is the one that stays.
     for path, argv in re.findall(r"path=(.*?) ; argv\[\]=(.*?) ; ignore_errors=", block.get("ExecStart", "")):
-        program, words = path, expanded(argv.split()[1:], settings)
+        # Its path may have blanks.
+        program, words = _of_sshd(path, expanded(argv.replace(path, "-", 1).split()[1:], settings))
     return Unit(
         name,
         state,
@@ -261,7 +277,18 @@ def _unit(block: Dict[str, str], host: Host) -> Optional[Unit]:
         _time(block.get("ExecMainStartTimestamp", "")),
         retries=int(block.get("NRestarts") or 0),
         has_job=block.get("Job", "0") not in ("", "0"),
+        is_masked=block["LoadState"] == "masked",
+        is_outdated=block.get("NeedDaemonReload") == "yes",
     )
+
+
+def _of_sshd(program: str, words: Sequence[str]) -> Tuple[str, Sequence[str]]:
+    """Return the sshd that a command starts, with its words, be it by nice, env or the like; else all as it is."""
+    for position, word in enumerate(words):
+        rest = words[position + 1 :]
+        if word.startswith("/") and os.path.basename(word) == "sshd" and not _MEANT_FOR_SHELL.search(" ".join(rest)):
+            return word, rest
+    return program, words
 
 
 def _time(text: str) -> Optional[float]:
@@ -289,13 +316,13 @@ def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tup
     return found, tuple(files)
 
 
-def variables_in(file: str, host: Host) -> Dict[str, str]:
+def variables_in(file: str, host: Host, is_for_shell: bool = False) -> Dict[str, str]:
     """Return what a file of assignments sets, nothing where it cannot be read."""
     # A pipe is not waited for.
     if not os.path.isfile(host.at(file)):
         return {}
     with contextlib.suppress(OSError), open(host.at(file), encoding="utf-8", errors="surrogateescape") as stream:
-        return variables(stream.read())
+        return variables(stream.read(), is_for_shell)
     return {}
 
 
@@ -343,7 +370,11 @@ def recover(unit: Unit, host: Host) -> str:
             # the stage of cloud-init that we run in.
             _do("reset-failed", unit.name, host)
             _ask_for("restart", unit.name, host)
-            _until(lambda new: new.is_settled and new.invocation != now.invocation, unit.name, host)
+
+            def is_over(new: Unit) -> bool:
+                return new.is_skipped or (new.is_settled and new.invocation != now.invocation)
+
+            _until(is_over, unit.name, host)
     with contextlib.suppress(SshdError):
         return _now(unit.name, host).state
     return "in an unknown state"
@@ -374,7 +405,8 @@ def _started_anew(verb: str, before: Unit, host: Host) -> Unit:
     def is_over(now: Unit) -> bool:
         is_new = now.state == "active" and now.pid != before.pid
         # Each start has another invocation: with the same one, a failure is that which was there before.
-        return now.state == "failed" or (now.invocation != before.invocation and (is_new or now.is_to_be_retried))
+        is_another = now.invocation != before.invocation and (is_new or now.is_to_be_retried)
+        return now.state == "failed" or now.is_skipped or is_another
 
     return _until(is_over, before.name, host)
 

@@ -222,6 +222,11 @@ def test_the_file_of_a_transient_unit_is_as_old_as_its_process(machine):
         ("ConditionPathExists=!/etc/ssh/sshd_not_to_be_run", True, False),
         ("ConditionPathExists=!/etc/ssh/sshd_not_to_be_run", False, True),
         ("AssertPathExists=/etc/ssh/sshd_not_to_be_run", False, False),
+        # Which only systemd knows
+        ("ConditionFileNotEmpty=/etc/ssh/sshd_not_to_be_run", True, False),
+        ("ConditionPathExists=|!/etc/ssh/sshd_not_to_be_run", False, False),
+        ("ExecCondition=/bin/true", False, False),
+        ("ConditionPathExists=", False, True),
     ],
 )
 def test_a_condition_that_would_keep_it_from_being_started(machine, condition, is_there, restarts):
@@ -237,8 +242,8 @@ def test_a_condition_that_would_keep_it_from_being_started(machine, condition, i
         assert apply(POLICY, machine.host()).restarted
         return
     assert pending(machine).endswith(
-        " was not restarted: ssh.service would not be started again, by a condition on "
-        "/etc/ssh/sshd_not_to_be_run: systemctl restart ssh.service puts all of that into effect"
+        " was not restarted: ssh.service may not be started again, with {}: systemctl restart ssh.service puts all of "
+        "that into effect".format(condition)
     )
 
 

@@ -81,4 +81,6 @@ def test_words_of_a_unit_with_its_variables():
 
 def test_files_of_assignments():
     text = "# SSHD_OPTS=-1\nSSHD_OPTS='-4 -o A=b'\n export OPTIONS=\"-6\"\nA=1 \\\n2\nno assignment\nB=\n"
-    assert variables(text) == {"SSHD_OPTS": "-4 -o A=b", "OPTIONS": "-6", "A": "1 2", "B": ""}
+    of_systemd = {"SSHD_OPTS": "-4 -o A=b", "A": "1 2", "B": ""}
+    assert variables(text) == of_systemd
+    assert variables(text, is_for_shell=True) == {**of_systemd, "OPTIONS": "-6"}

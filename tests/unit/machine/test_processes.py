@@ -155,11 +155,19 @@ def test_a_listener_with_all_that_is_known_of_it(proc):
         # Cut off
         ("sshd: /usr/sbin/sshd -D -f /etc/ssh/sshd_config_ma", None),
         ("sshd: /usr/sbin/sshd -D [listener] 0 of 10-1", None),
+        ("sshd: /usr/sb", None),
+        # A link that is gone, or leads elsewhere now
+        ("sshd: /opt/gone -D [listener] 0 of 10-100 startups", ("-D",)),
     ],
 )
 def test_the_words_of_a_listeners_command_line(proc, title, words):
     listening(proc, 5, title)
     assert [listener.words for listener in processes.listeners(host(proc))] == [words]
+
+
+def test_a_path_with_a_blank(proc):
+    listening(proc, 5, "sshd: /opt/my ssh/sshd -D [listener] 0 of 10-100 startups", exe="/opt/my ssh/sshd")
+    assert [listener.words for listener in processes.listeners(host(proc))] == [("-D",)]
 
 
 @pytest.mark.parametrize(
@@ -171,10 +179,9 @@ def test_the_words_of_a_listeners_command_line(proc, title, words):
         (LISTENER, {"addresses": ()}),
         # With a forward of its own
         ("sshd: root@pts/0", {}),
-        ("sshd: /home/x [listener] 0 of 10-100 startups", {}),
         ("sshd-session: root [priv]", {"exe": SESSION}),
     ],
-    ids=["user", "program", "container", "listens-on-nothing", "session", "no-program", "session-process"],
+    ids=["user", "program", "container", "listens-on-nothing", "session", "session-process"],
 )
 def test_others_do_not_pass_as_listeners(proc, title, details):
     listening(proc, 5, title, **details)

@@ -112,7 +112,7 @@ def test_a_title_that_is_cut_without_a_unit_is_unknown(enforced):
     enforced.start_by_hand(title="sshd: {} -D -f /etc/ssh/sshd_config_ma")
     assert told(enforced, 2)[:2] == [
         "unknown: the command line of sshd (process 5000900, port 22) is cut off in /proc",
-        "remedy: kill -HUP 5000900, from a unit of systemd's",
+        "remedy: stop it, and start it from a unit of systemd's",
     ]
 
 
