@@ -54,14 +54,13 @@ SECONDS = {
     "a file elsewhere": Second("/usr/sbin/sshd -f /srv/sshd.conf", file="/srv/sshd.conf"),
 }
 NAMES = list(SECONDS)
+LINK = "ln -sf sshd /usr/sbin/sshd-x; /usr/sbin/sshd-x -f {0}; sleep 0.5; "
 UNSEEN = {
     # Which a short environment leaves no room for
     "a title that is cut": "cp {0} /x; cd /; env -i /usr/sbin/sshd -f/x",
     "a path with a blank": "mkdir -p '/opt/my ssh'; cp /usr/sbin/sshd '/opt/my ssh'; '/opt/my ssh/sshd' -f {0}",
-    "a link that is gone": "ln -sf sshd /usr/sbin/sshd-gone; /usr/sbin/sshd-gone -f {0}; sleep 0.5; rm /usr/sbin/sshd-gone",
-    "a link that leads elsewhere": (
-        "ln -sf sshd /usr/sbin/sshd-elsewhere; /usr/sbin/sshd-elsewhere -f {0}; sleep 0.5; ln -sf nologin /usr/sbin/sshd-elsewhere"
-    ),
+    "a link that is gone": LINK + "rm /usr/sbin/sshd-x",
+    "a link that leads elsewhere": LINK + "ln -sf nologin /usr/sbin/sshd-x",
     "a program that is gone": "cp /usr/sbin/sshd /opt/sshd; /opt/sshd -f {0}; sleep 0.5; rm /opt/sshd",
 }
 

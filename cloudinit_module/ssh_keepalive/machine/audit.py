@@ -194,8 +194,8 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
             noted.append(entry)
         elif old:
             kept += [one for one in old.entries if one.server == key]
-    # What was noted before stays true, of what was started after that.
-    if noted:
+    # What was noted before stays true, of what was started after that. The first one tells at least the clock.
+    if noted or old is None:
         record.save([*noted, *kept], host)
 
 

@@ -266,7 +266,9 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     began = processes.on_the_clock(listener.began)
     wrote = wrote_pid_file(listener, pid_file)
     is_steady = server.steady_since is not None and listener.began >= server.steady_since
-    if record and processes.in_seconds(listener.began) >= record.at:
+    # On which the clock was not set since the record, if that is older than what it read last
+    latest = processes.in_seconds(listener.began) if wrote is None else wrote - processes.clock()
+    if record and max(latest, processes.in_seconds(listener.began)) >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS
     if is_steady:
         # It tells systemd that it runs before it writes that file: what is changed in between it has not read.

@@ -42,6 +42,34 @@ def test_what_the_unit_has_said_of_the_time_before_a_restart_is_taken_back(runni
     assert not [call for call in running.calls("systemctl") if call.startswith("reset-failed")]
 
 
+def test_a_unit_that_runs_and_is_not_seen_to_listen_is_not_one_that_will_start(machine):
+    machine.set_unit(ActiveState="active", SubState="running", MainPID="5000123")
+    with pytest.raises(UnansweredError) as caught:
+        apply(POLICY, machine.host())
+    assert machine.shown(caught.value) == (
+        "process 5000123 of ssh.service is not seen to listen: systemctl restart ssh.service"
+    )
+
+
+def test_a_program_that_was_replaced_and_a_text_that_was_not(running):
+    exe = running.proc.folder + "/{}/exe".format(running.unit()["MainPID"])
+    program = os.readlink(exe)
+    os.unlink(exe)
+    os.symlink(program + " (deleted)", exe)
+    assert pending(running, OLD) == (
+        "ssh.service (process {}, port 22) runs a program that was replaced since it was started: "
+        "systemctl restart ssh.service".format(running.unit()["MainPID"])
+    )
+    assert apply(POLICY, running.host()).restarted
+
+
+def test_host_keys_that_others_have_changed_are_not_put_into_effect(running):
+    (running.ssh / "ssh_host_ed25519_key").write_text("another")
+    said = pending(running)
+    assert "/etc/ssh/ssh_host_ed25519_key may have changed since it read that" in said
+    assert not [verb for verb in running.verbs() if "restart" in verb]
+
+
 def test_an_sshd_that_does_not_come_back_gets_its_old_file(running, refused):
     old = running.file.read_text()
     running.set("systemctl", dies_of="Interval 5")

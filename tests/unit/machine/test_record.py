@@ -198,6 +198,18 @@ def test_a_clock_that_was_set_since_the_record_makes_its_start_doubtful(clock, s
     assert read(server(), inputs(), note).is_current is None
 
 
+@pytest.mark.parametrize(("seconds", "current"), [(-7200, None), (0, True)])
+def test_a_signal_after_the_record_is_on_a_clock_that_was_not_set_since(clock, pid_file, seconds, current):
+    # Without a unit whose start would tell whether the clock was set.
+    note = noted(Entry("another", inputs(), POLICY, None), ago=500)
+    file = pid_file(300)
+    alone = server(steady_since=None)
+    assert read(alone, inputs(400), note, file).is_current is True
+    assert read(alone, inputs(200), note, file).is_current is None
+    clock.set(seconds)
+    assert read(alone, inputs(400), note, file).is_current is current
+
+
 @pytest.mark.parametrize(("seconds", "current"), [(-7200, None), (7200, True), (0, True)])
 def test_a_clock_that_was_set_since_the_start_moves_the_start_and_not_the_pid_file(clock, pid_file, seconds, current):
     file = pid_file(998)
@@ -252,6 +264,16 @@ def test_a_pipe_is_identified_without_waiting_for_it(tmp_path):
     pipe = str(tmp_path / "pipe")
     os.mkfifo(pipe)
     assert list(record.identify([pipe], []).files) == [pipe]
+
+
+def test_a_folder_that_no_longer_fits_a_pattern_shows(tmp_path):
+    (tmp_path / "site-a" / "conf.d").mkdir(parents=True)
+    (tmp_path / "site-b").mkdir()
+    pattern = str(tmp_path / "site-*" / "conf.d")
+    before = record.identify((), (pattern,))
+    time.sleep(0.02)
+    (tmp_path / "site-a" / "conf.d").rename(tmp_path / "site-a" / "off")
+    assert str(tmp_path / "site-a") in record.identify((), (pattern,)).differs_from(before)
 
 
 def test_files_and_folders_are_identified(tmp_path):

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from ssh_keepalive.machine import processes, servers
+from ssh_keepalive.machine import processes, servers, service
 from ssh_keepalive.machine.arguments import Arguments
 from ssh_keepalive.machine.problem import SshdError
 
@@ -180,6 +180,37 @@ def test_without_systemd_a_script_runs_what_its_pid_file_names(machine):
         (5000901, None),
     ]
     assert [one.restart_command for one in known] == ["service ssh restart", "kill -HUP 5000901"]
+
+
+def test_a_script_does_not_restart_a_spare_that_has_overwritten_the_pid_file(machine):
+    machine.off_systemd()
+    machine.start_by_hand(5000900)
+    machine.start_by_hand(5000901, words="-p 2222", addresses=[("0.0.0.0", 2222)])
+    commands = [one.restart_command for one in servers.find(machine.host())]
+    assert commands == ["kill -HUP 5000900", "kill -HUP 5000901"]
+
+
+def test_a_masked_unit_that_runs_is_sent_a_signal(machine):
+    pid = machine.start()
+    machine.set_unit(LoadState="masked")
+    assert servers.find(machine.host())[0].restart_command == "kill -HUP {}".format(pid)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("/usr/bin/nice -n 5 /usr/sbin/sshd -D -4", ("-D", "-4")),
+        ("/bin/sh -c exec /usr/sbin/sshd -D -4", ("-D", "-4")),
+        ("/bin/sh -c /usr/sbin/sshd -D; exit", None),
+        ("/bin/sh -c /usr/sbin/sshd -D >/dev/null", None),
+        ("/usr/bin/nice -n 5 sshd-wrapper", None),
+    ],
+)
+def test_what_a_wrapper_starts(machine, command, words):
+    shown = "{{ path={} ; argv[]={} ; ignore_errors=no ; }}".format(command.split()[0], command)
+    machine.set_unit(ExecStart=shown)
+    (unit,) = service.units(machine.host())
+    assert (unit.words if unit.starts_sshd else None) == words
 
 
 def test_without_anything_that_runs_it_is_the_one_that_would_be_started(machine):
