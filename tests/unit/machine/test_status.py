@@ -37,7 +37,7 @@ def enforced(machine):
 def told(machine, code, **changes):
     """Return what is said of a machine, which stays as it is."""
     before = machine.files(), sorted(str(path) for path in machine.run.rglob("*"))
-    found = status(machine.host(**changes), str(machine.root))
+    found = status(machine.host(**changes))
     assert (machine.files(), sorted(str(path) for path in machine.run.rglob("*"))) == before
     assert machine.verbs() == []
     Draft4Validator(SCHEMA).validate(json.loads(json.dumps(as_json(found))))
@@ -211,12 +211,12 @@ def test_a_list_of_modules_without_ours_is_told_where_the_policy_is_in_effect(en
     lines = told(enforced, 0)
     assert lines[0] == "enforced: " + PROMISE
     assert "note: " + UNLISTED + ", cloud-init does not run it on this instance" in lines
-    assert as_json(status(enforced.host(), str(enforced.root)))["request"]["runs_module"] is False
+    assert as_json(status(enforced.host()))["request"]["runs_module"] is False
 
 
 def noted(machine):
     """Return the verdict of the unit, and what it says, as it is said on a machine."""
-    found = note(machine.host(), str(machine.root))
+    found = note(machine.host())
     return found.verdict, found.exit_code, [machine.shown(problem) for problem in found.problems]
 
 
@@ -516,7 +516,7 @@ def test_a_policy_that_was_applied_on_a_machine_without_the_module(enforced):
     lines = told(enforced, 1)
     assert lines[:3] == [
         "not registered: the module is not installed, there is no " + packages + "cc_ssh_keepalive.py",
-        "remedy: ssh-keepalive install --root ",
+        "remedy: ssh-keepalive install --root /",
         "enforced: " + PROMISE,
     ]
 

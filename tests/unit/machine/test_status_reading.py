@@ -24,7 +24,7 @@ def enforced(machine):
 
 
 def told(machine, code):
-    found = status(machine.host(), str(machine.root))
+    found = status(machine.host())
     lines = machine.shown(as_text(found)).splitlines()
     assert found.exit_code == code, lines
     return lines
