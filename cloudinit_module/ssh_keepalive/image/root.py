@@ -9,8 +9,6 @@ import shutil
 import stat
 from typing import Iterable, List
 
-_LABEL_SECONDS = 10.0
-
 
 class ImageError(Exception):
     """Say why the module cannot be put into an image, or taken out; nothing was changed."""
@@ -133,18 +131,16 @@ class Root:
         What a unit writes may have the context that its domain gives to new files. Others label images that are not
         booted, as they label all that packages write there.
         """
-        program = shutil.which("restorecon") if self._folder == "/" else None
-        if program is None:
+        if self._folder != "/":
             return []
-        # Imported here: few systems have that program.
-        from ..machine import command
+        from ..machine.host import Host
+        from ..machine.problem import SshdError
 
-        files = (self.real(path, follow=False) for path in paths if self.exists(path))
         try:
-            answer = command.run((program, *files), _LABEL_SECONDS, dict(os.environ))
-        except command.CommandError as error:
-            return [f"restorecon {error}"]
-        return [f"restorecon: {answer.last_words()}"] if answer.code else []
+            wrong = Host().label(*(self.real(path, follow=False) for path in paths if self.exists(path)))
+        except SshdError as error:
+            return [str(error)]
+        return [f"restorecon: {wrong}"] if wrong else []
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link, unless it is there already; its folder is made if need be."""

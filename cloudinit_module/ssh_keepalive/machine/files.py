@@ -309,7 +309,6 @@ def _named_mount(file: File) -> Iterator[None]:
 
 def label(path: str, host: Host) -> None:
     """Give a file the SELinux context that it has by its name; a new one has its folder's."""
-    if host.program("restorecon"):
-        answer = host.run("restorecon", path)
-        if answer.code != 0:
-            LOG.warning("restorecon %s: %s", path, answer.last_words())
+    wrong = host.label(path)
+    if wrong:
+        LOG.warning("restorecon %s: %s", path, wrong)
