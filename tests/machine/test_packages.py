@@ -377,6 +377,19 @@ def test_a_package_whose_upgrade_stopped_midway_is_removed_whole(
     restored(root, before)
 
 
+def test_a_block_whose_end_is_gone_takes_nothing_along(deb: Path, machines: Callable[..., Machine]) -> None:
+    root = machines("trixie").root
+    defaults = root / "etc/default/cloud-init"
+    block = "X=1\n# BEGIN ssh-keepalive\ntrue\n# END ssh-keepalive\n"
+    for text, stays in ((block, "X=1\n"), (f"{block}# BEGIN ssh-keepalive\nY=1\n", "{0}")):
+        install(root, deb)
+        defaults.write_text(text)
+        shutil.copy(deb, root / "package.deb")
+        # dpkg calls no prerm then, and postrm alone removes it.
+        chroot(root, f"dpkg --unpack /package.deb; rm /package.deb; dpkg --purge {NAME}")
+        assert defaults.read_text() == stays.format(text)
+
+
 def test_an_upgrade_after_the_key_was_taken_out_by_hand_brings_its_own_schema(
     deb: Path, machines: Callable[..., Machine]
 ) -> None:
