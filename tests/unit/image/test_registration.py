@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -31,6 +33,7 @@ from images import (
 from ssh_keepalive.image import module_files, note_unit, register_unit
 from ssh_keepalive.image.cloud_init_schema import has_key
 from ssh_keepalive.image.installation import install, uninstall
+from ssh_keepalive.image.module_files import SOURCE
 from ssh_keepalive.image.registration import has_cloud_init, register, status, unregister
 from ssh_keepalive.image.root import ImageError, Root
 
@@ -172,10 +175,35 @@ def test_a_registration_that_stopped_half_way_is_gone_on_with(folder, root, sche
 def test_what_a_killed_registration_left_staged_goes(folder, root, schema):
     before = tree(folder)
     install(root)
-    staged = schema.with_name(".schema-cloud-config-v1.json.new")
-    staged.write_text("")
+    for staged in (".schema-cloud-config-v1.json.new", ".schema-cloud-config-v1.json.4711.new"):
+        schema.with_name(staged).write_text("")
     uninstall(root)
     assert tree(folder) == before
+
+
+ANOTHER = "import sys; from ssh_keepalive.image import registration as r; r.register(r.Root(sys.argv[1]))"
+
+
+@pytest.mark.parametrize("name", ["symlink", "fsync", "rename"])
+@pytest.mark.parametrize("nth", [0, 2])
+def test_two_registrations_at_once_are_as_good_as_one(folder, root, schema, units, monkeypatch, name, nth):
+    make(folder, MODULE)
+    register(root)
+    wanted = tree(folder)
+    unregister(root)
+    real, calls = getattr(os, name), []
+
+    def another_comes(*arguments):
+        calls.append(arguments)
+        if len(calls) == nth + 1:
+            command = [sys.executable, "-c", ANOTHER, str(folder)]
+            subprocess.run(command, env={**os.environ, "PYTHONPATH": SOURCE}, check=True)
+        return real(*arguments)
+
+    monkeypatch.setattr(os, name, another_comes)
+    register(root)
+    assert len(calls) > nth
+    assert tree(folder) == wanted
 
 
 def test_a_damaged_schema_is_refused(folder, root, schema):
