@@ -8,8 +8,9 @@ from typing import Callable
 import pytest
 import yaml
 from baking import bake
+from bases import base
 from boots import READ_ONLY_USR, interval
-from machine import Machine, base
+from machine import Machine
 from roots import ORIGINAL, OURS, SCHEMA, apt, fetch, tree
 from ssh_keepalive.image.installation import uninstall
 from ssh_keepalive.image.root import Root

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Callable
 
 from baking import DROP_IN
-from machine import Machine, base
+from bases import base
+from machine import Machine
 from roots import ORIGINAL, OURS, SCHEMA, tree
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pytest
 from baking import bake
-from machine import RELEASES, Machine
+from machine import Machine
+from releases import RELEASES
 
 FOLDER = "/etc/ssh/sshd_config.d"
 MAIN = "/etc/ssh/sshd_config"

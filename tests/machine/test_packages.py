@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from baking import DROP_IN, effective
-from machine import Machine, base
+from bases import base
+from machine import Machine
 from roots import (
     LISTED,
     ORIGINAL,

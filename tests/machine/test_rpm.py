@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from baking import DROP_IN
+from bases import base
 from boots import interval
-from machine import Machine, base
+from machine import Machine
 from roots import LISTED, ORIGINAL, SCHEMA, chroot, knows_the_key, modules, restored, tree
 
 NAME = "cloud-init-ssh-keepalive"
