@@ -3,7 +3,6 @@
 import os
 import time
 
-import pytest
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.report import as_text
 from ssh_keepalive.machine.status import status
@@ -13,14 +12,6 @@ POLICY = Policy(unresponsive_timeout=180)
 ENFORCED = "enforced: a client that stopped answering is disconnected 180 s after its last sign of life"
 NAME = "ssh.service (process 5000001, port 22)"
 SURVIVE = "remedy: systemctl restart ssh.service, open sessions survive"
-
-
-@pytest.fixture
-def enforced(machine):
-    """A machine with a policy, and an sshd that has read it."""
-    apply(POLICY, machine.host())
-    machine.start()
-    return machine
 
 
 def told(machine, code):
