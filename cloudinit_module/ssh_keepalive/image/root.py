@@ -14,9 +14,15 @@ class ImageError(Exception):
     """Say why the module cannot be put into an image, or taken out; nothing was changed."""
 
 
+def is_this_machine(root: str) -> bool:
+    """Return whether a root is that of this machine."""
+    # An empty name would be the folder that we happen to be in.
+    return root != "" and os.path.realpath(root) == "/"
+
+
 def option(root: str) -> str:
     """Return what a command that is typed needs to be about a root: " --root DIR", "" for this machine."""
-    return "" if os.path.realpath(root) == "/" else f" --root {shlex.quote(root)}"
+    return "" if is_this_machine(root) else f" --root {shlex.quote(root)}"
 
 
 class Root:
@@ -122,7 +128,7 @@ class Root:
         What a unit writes may have the context that its domain gives to new files. Others label images that are not
         booted, as they label all that packages write there.
         """
-        if self._folder != "/":
+        if not is_this_machine(self._folder):
             return []
         from ..machine.host import Host
         from ..machine.problem import SshdError
