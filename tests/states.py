@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from images import make
 from jsonschema import Draft4Validator
 from ssh_keepalive.machine.report import as_json, as_text
 from ssh_keepalive.machine.status import status
@@ -42,10 +43,7 @@ def asks(machine, section):
 
 def handed(machine, files, folder=INSTANCE[1:]):
     """Have files of this instance, or of another folder, say something."""
-    for name, text in files.items():
-        file = machine.root / folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    make(machine.root / folder, files)
 
 
 def fails(machine, error):

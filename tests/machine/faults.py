@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from baking import DROP_IN
+from serving import FOLDER, MAIN
 
 KEPT = None
-FOLDER = "/etc/ssh/sshd_config.d"
-MAIN = "/etc/ssh/sshd_config"
 
 
 def misbehaving(program: str, when: str, how: str) -> str:

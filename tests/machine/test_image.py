@@ -10,8 +10,9 @@ from typing import Callable
 
 from baking import DROP_IN
 from bases import base
+from images import ORIGINAL, SCHEMA
 from machine import Machine
-from roots import ORIGINAL, OURS, SCHEMA, tree
+from roots import OURS, tree
 
 
 def command(*argv: str) -> None:

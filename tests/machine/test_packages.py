@@ -12,20 +12,9 @@ from pathlib import Path
 import pytest
 from baking import DROP_IN, effective
 from bases import base
+from images import LIST, ORIGINAL, SCHEMA
 from machine import Machine
-from roots import (
-    LISTED,
-    ORIGINAL,
-    OURS,
-    SCHEMA,
-    apt,
-    chroot,
-    fetch,
-    knows_the_key,
-    modules,
-    restored,
-    tree,
-)
+from roots import OURS, apt, chroot, fetch, knows_the_key, modules, restored, tree
 
 NAME = "cloud-init-ssh-keepalive"
 TOP = Path(__file__).resolve().parents[2]
@@ -98,7 +87,7 @@ def test_install_and_purge_leave_the_tree_as_it_was(
     before, verified = tree(root), chroot(root, VERIFY)
     for _ in range(2):
         assert "ssh-keepalive:" not in install(root, deb)
-        assert modules(root, LISTED)[-2:] == ["ssh", ["ssh_keepalive"]]
+        assert modules(root, LIST)[-2:] == ["ssh", ["ssh_keepalive"]]
         assert chroot(root, VERIFY) == verified
         if oldest_or_newest != "bullseye":  # cloud-init 20.4 has no schema
             assert knows_the_key(root)
@@ -209,12 +198,12 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     machine.run("dpkg", "-i", "/srv/package.deb")
     machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always")
     assert effective(machine)["clientaliveinterval"] != "0"
-    before = modules(root, LISTED)
+    before = modules(root, LIST)
     known = (root / SCHEMA).read_bytes()
     assert (root / ORIGINAL).read_bytes() == (base(old) / SCHEMA).read_bytes()
 
     assert "ssh-keepalive:" not in upgrade(machine, sources, f"cloud-init/{new}")
-    after = modules(root, LISTED)
+    after = modules(root, LIST)
     print(f"cloud_init_modules in Debian {old}: {before}\nwith Debian {new}'s cloud-init: {after}")
     assert [entry for entry in after if entry != ["ssh_keepalive"]] == modules(base(new), "etc/cloud/cloud.cfg")
     assert after.index(["ssh_keepalive"]) == after.index("ssh") + 1
@@ -242,7 +231,7 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     machine.run("dpkg", "--purge", NAME)
     assert (root / SCHEMA).read_bytes() == (base(new) / SCHEMA).read_bytes()
     assert machine.sh(VERIFY).stdout == verified
-    assert [file for file in (LISTED, ORIGINAL, DROP_IN[1:]) if (root / file).exists()] == []
+    assert [file for file in (LIST, ORIGINAL, DROP_IN[1:]) if (root / file).exists()] == []
 
 
 # Another's package with a list of modules
@@ -261,14 +250,14 @@ def test_a_list_that_another_package_brings_counts_at_once(
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
     install(root, deb)
-    listed = modules(root, LISTED)
+    listed = modules(root, LIST)
     subprocess.run(("dpkg-deb", "-Zxz", "--build", tmp_path, root / "other.deb"), stdout=subprocess.PIPE, check=True)
     said = chroot(root, "dpkg -i /other.deb; rm /other.deb")
     assert said.count("Processing triggers for cloud-init-ssh-keepalive") == 1
-    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
+    assert modules(root, LIST) == ["other", "ssh", ["ssh_keepalive"]]
     said = chroot(root, "dpkg --purge other")
     assert said.count("Processing triggers for cloud-init-ssh-keepalive") == 1
-    assert modules(root, LISTED) == listed
+    assert modules(root, LIST) == listed
     chroot(root, f"dpkg --purge {NAME}")
     restored(root, before)
 
@@ -283,7 +272,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: no list of cloud_init_modules\n"
         "cloud-init-ssh-keepalive: cloud-init does not run the module: correct that, then run ssh-keepalive register\n"
     ) in said
-    assert not (root / LISTED).exists()
+    assert not (root / LIST).exists()
 
     late.unlink()
     drop_in, main = root / DROP_IN[1:], root / "etc/ssh/sshd_config"
@@ -301,7 +290,7 @@ def test_a_failure_is_a_warning_and_dpkg_goes_on(deb: Path, machines: Callable[.
         )
         drop_in.unlink(missing_ok=True)
     main.write_text(original)
-    assert (root / LISTED).exists()
+    assert (root / LIST).exists()
     assert chroot(root, f"dpkg-query -W -f '${{db:Status-Status}}' {NAME}") == "installed"
     chroot(root, f"dpkg --purge {NAME}")
     restored(root, before)

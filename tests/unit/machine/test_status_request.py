@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from images import make
 from ssh_keepalive.machine.problem import RUN_AGAIN
 from ssh_keepalive.machine.report import as_json
 from ssh_keepalive.machine.status import status
@@ -164,9 +165,7 @@ def test_off_is_enforced_where_nothing_is(machine):
 
 
 def test_a_cloud_init_that_cannot_run_the_module(enforced):
-    file = enforced.root / "usr/lib/python3/dist-packages/cloudinit/version.py"
-    file.parent.mkdir(parents=True)
-    file.write_text("")
+    make(enforced.root, {"usr/lib/python3/dist-packages/cloudinit/version.py": ""})
     lines = told(enforced, 1)
     assert lines[:3] == [
         "not registered: cloud-init may not run the module: "
@@ -177,27 +176,19 @@ def test_a_cloud_init_that_cannot_run_the_module(enforced):
 
 
 def test_a_policy_that_was_applied_on_a_machine_without_the_module(enforced):
-    packages = "/usr/lib/python3/dist-packages/"
-    for name, text in (
-        (packages + "cloudinit/version.py", ""),
-        ("/etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]"),
-        ("/etc/cloud/cloud.cfg.d/README", ""),
-    ):
-        file = enforced.root / name[1:]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    packages = "usr/lib/python3/dist-packages/"
+    files = {packages + "cloudinit/version.py": "", "etc/cloud/cloud.cfg": "cloud_init_modules: [ssh]"}
+    make(enforced.root, {**files, "etc/cloud/cloud.cfg.d/README": ""})
     lines = told(enforced, 1)
     assert lines[:3] == [
-        "not registered: the module is not installed, there is no " + packages + "cc_ssh_keepalive.py",
+        "not registered: the module is not installed, there is no /" + packages + "cc_ssh_keepalive.py",
         "remedy: ssh-keepalive install --root /",
         "enforced: " + PROMISE,
     ]
 
 
 def test_what_the_configuration_asks_and_this_sshd_cannot_do(enforced):
-    folder = enforced.root / "etc/cloud/cloud.cfg.d"
-    folder.mkdir(parents=True)
-    (folder / "95_ssh_keepalive.cfg").write_text("ssh_keepalive: {idle_timeout: 15m}\n")
+    handed(enforced, {"95_ssh_keepalive.cfg": "ssh_keepalive: {idle_timeout: 15m}\n"}, "etc/cloud/cloud.cfg.d")
     lines = told(enforced, 1)
     assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
     assert lines[1] == "remedy: " + CHANGE
