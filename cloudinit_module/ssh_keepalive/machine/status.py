@@ -31,15 +31,15 @@ def status(host: Host) -> State:
     host.spend_reserve()
     try:
         found = _state(host)
-        unregistered, problems, notes = _registration(host)
+        image = _registration(host)
     except PermissionError as error:
         return State(state.UNKNOWN, (Problem(f"{error.filename}: {error.strerror}", "ask as root"),))
-    if problems and found.verdict in _HEALTHY:
-        found = found._replace(verdict=state.NOT_REGISTERED)
+    if image.problems and found.verdict in _HEALTHY:
+        found = found._replace(verdict=image.verdict)
     # What is not installed cannot be run.
-    is_missing = any(problem.remedy.startswith(_INSTALL) for problem in problems)
-    ordered = (*problems, *found.problems) if is_missing else (*found.problems, *problems)
-    return found._replace(problems=ordered, notes=(*found.notes, *notes), unregistered=unregistered)
+    is_missing = any(problem.remedy.startswith(_INSTALL) for problem in image.problems)
+    ordered = (*image.problems, *found.problems) if is_missing else (*found.problems, *image.problems)
+    return found._replace(problems=ordered, notes=(*found.notes, *image.notes), unregistered=image.unregistered)
 
 
 def note(host: Host) -> State:
@@ -138,9 +138,37 @@ def _ignored(misreading: "Misreading") -> Problem:
 
 def image_status(root: str) -> State:
     """Return the state of an image; raise ImageError if it has no cloud-init that could run the module."""
-    unregistered, problems, notes = _unregistered(root)
+    from ..image import registration
+    from ..image.root import Root, option
+
+    found = registration.status(Root(root))
+    of_root = option(root)
+    unregistered = found.changed
+    remedy = "ssh-keepalive register" + of_root
+    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
+    if found.missing:
+        unregistered = (found.missing, *found.changed)
+        problems = [Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)]
+        if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
+            # This command is of the same package, and lacks the same.
+            problems = [Problem(f"the module is not whole, there is no {found.missing}", _INSTALL_AGAIN)]
     verdict = state.NOT_REGISTERED if problems else state.REGISTERED
-    return State(verdict, tuple(problems), tuple(notes), unregistered=unregistered)
+    return State(verdict, tuple(problems), found.notes, unregistered=unregistered)
+
+
+def _registration(host: Host) -> State:
+    """Return the state of this machine as an image; without cloud-init there is nothing to register with."""
+    from ..image import registration
+    from ..image.root import ImageError, Root
+
+    root = host.at("/")
+    if not registration.has_cloud_init(Root(root)):
+        return State(state.NOT_CONFIGURED, notes=("no cloud-init here that would run the module",))
+    try:
+        return image_status(root)
+    except ImageError as error:
+        problem = Problem(f"cloud-init may not run the module: {error}", "correct that, then ssh-keepalive register")
+        return State(state.NOT_REGISTERED, (problem,))
 
 
 def unknown(error: Exception, root: str = "/") -> State:
@@ -150,37 +178,6 @@ def unknown(error: Exception, root: str = "/") -> State:
     remedy = f"correct that, then ssh-keepalive status{option(root)}"
     problems = error.remedied(remedy) if isinstance(error, SshdError) else (Problem(str(error), remedy),)
     return State(state.UNKNOWN, problems)
-
-
-def _registration(host: Host) -> Tuple[Optional[Tuple[str, ...]], List[Problem], List[str]]:
-    from ..image import registration
-    from ..image.root import ImageError, Root
-
-    root = host.at("/")
-    if not registration.has_cloud_init(Root(root)):
-        return None, [], ["no cloud-init here that would run the module"]
-    try:
-        return _unregistered(root)
-    except ImageError as error:
-        message = f"cloud-init may not run the module: {error}"
-        return None, [Problem(message, "correct that, then ssh-keepalive register")], []
-
-
-def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]:
-    from ..image import registration
-    from ..image.root import Root, option
-
-    found = registration.status(Root(root))
-    of_root = option(root)
-    if found.missing:
-        problem = Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)
-        if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
-            # This command is of the same package, and lacks the same.
-            problem = Problem(f"the module is not whole, there is no {found.missing}", _INSTALL_AGAIN)
-        return (found.missing, *found.changed), [problem], list(found.notes)
-    remedy = "ssh-keepalive register" + of_root
-    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
-    return found.changed, problems, list(found.notes)
 
 
 def _not_done(request: instance.Request, host: Host) -> List[Problem]:
