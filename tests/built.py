@@ -12,8 +12,8 @@ from typing import Any
 
 from baking import DEFAULT, DROP_IN, effective
 from boots import interval
+from images import CLEAN, LIST, SCHEMA
 from machine import Machine
-from roots import SCHEMA
 
 TOP = Path(__file__).resolve().parents[1]
 RECIPES = TOP / "examples/images"
@@ -49,9 +49,9 @@ def is_baked(root: Path) -> bool:
     """Tell whether the module is in a root, in its list and in its schema, and the default too."""
     return (
         (root / "usr/lib/python3/dist-packages/cc_ssh_keepalive.py").is_file()
-        and "[ssh_keepalive]" in (root / "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg").read_text()
+        and "[ssh_keepalive]" in (root / LIST).read_text()
         and '"ssh_keepalive"' in (root / SCHEMA).read_text()
-        and (root / "etc/cloud/clean.d/50-ssh-keepalive").is_file()
+        and (root / CLEAN).is_file()
         and (root / DEFAULT).read_bytes() == (RECIPES / "95_ssh_keepalive.cfg").read_bytes()
     )
 

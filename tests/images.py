@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ssh_keepalive.image.installation import install
+from ssh_keepalive.image.registration import status
 from ssh_keepalive.image.root import ImageError, Root
 
 PACKAGES = "usr/lib/python3/dist-packages"
@@ -22,7 +23,9 @@ UNIT_LINKS = [
 ]
 REGISTER_UNIT = "usr/lib/systemd/system/ssh-keepalive-register.service"
 REGISTER_UNIT_LINK = "usr/lib/systemd/system/cloud-init.target.wants/ssh-keepalive-register.service"
+UNITS = {UNIT, *UNIT_LINKS, REGISTER_UNIT, REGISTER_UNIT_LINK}
 RUNTIME = "run/cloud-init/cloud.cfg"
+MODULE = {PACKAGES + "/cc_ssh_keepalive.py": ""}
 # Three lines for each file that dpkg-divert has moved: the file, where it goes, and whose diversion that is
 DIVERSION = {"var/lib/dpkg/diversions": f"/{SCHEMA}\n/{ORIGINAL}\ncloud-init-ssh-keepalive\n"}
 # As cloud-init 22.2 and 23.4 have it, cut down
@@ -132,3 +135,10 @@ def known(file):
         assert len(places) == 1
         found += [key] * places.pop()
     return found
+
+
+def changed(root):
+    """Return which files register would change, of an image that has the module."""
+    found = status(root)
+    assert found.missing is None
+    return list(found.changed)

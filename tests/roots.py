@@ -12,10 +12,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
-
-SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
-ORIGINAL = SCHEMA + ".ssh-keepalive-original"
-LISTED = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
+from images import SCHEMA
 
 # What a boot may write for itself: state, logs, host keys, users.
 OURS = ("usr", "etc/cloud", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d")

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bases import base
 from checks import checked
 from costs import boots, boots_by_patterns
-from machine import RELEASES, base, unavailable
+from host import unavailable
 from pages import replaced
 from promises import ended
+from releases import RELEASES
 from results import growths, module_ratios, page, processes
 
 TOP = Path(__file__).resolve().parents[1]

@@ -12,7 +12,8 @@ from typing import Any
 
 from baking import bake
 from costs import compile_as_packages_do
-from machine import RELEASES, Machine
+from machine import Machine
+from releases import RELEASES
 
 SUITE = "trixie"
 SCHEMA = Path(__file__).resolve().parents[1] / "schema/ssh-keepalive.schema.json"

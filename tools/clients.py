@@ -9,7 +9,8 @@ import time
 from typing import NamedTuple
 
 from baking import bake
-from machine import Machine, MachineError
+from host import MachineError
+from machine import Machine
 from sessions import NAMED, Session, ssh
 
 # For root, the parent of what a session runs is the sshd that serves it.

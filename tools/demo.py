@@ -13,8 +13,11 @@ from pathlib import Path
 
 import yaml
 from baking import DROP_IN, effective
+from bases import base
 from clients import Client
-from machine import RELEASES, Machine, MachineError, base, unavailable
+from host import MachineError, unavailable
+from machine import Machine
+from releases import RELEASES
 from sessions import KINDS, Session
 
 TIMES = ("unresponsive_timeout", "idle_timeout")

@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 import outputs
 import probes
-from machine import BACKPORTS, RELEASES, Machine, unavailable
+from host import unavailable
+from machine import Machine
 from pages import replaced, table
+from releases import BACKPORTS, RELEASES
 from sessions import KINDS, PACKAGES, Outcome, outcomes, ready
 
 ASKED = 60

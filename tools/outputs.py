@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 
-from machine import RELEASES, Machine
+from machine import Machine
 from networks import Network
 from pages import table
+from releases import RELEASES
 from sessions import NAMED, PACKAGES, Kind, Session, journal_of, ready, ssh
 
 TMUX = "tmux with its default status line"

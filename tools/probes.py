@@ -6,9 +6,10 @@ import contextlib
 import time
 from typing import NamedTuple
 
-from machine import RELEASES, Machine
+from machine import Machine
 from networks import Network
 from pages import table
+from releases import RELEASES
 from sessions import Session, held_open, ready
 
 HOUR = 3600

@@ -9,7 +9,9 @@ from typing import Any
 
 from baking import bake
 from clients import measure
-from machine import RELEASES, Machine, MachineError
+from host import MachineError
+from machine import Machine
+from releases import RELEASES
 from sessions import KINDS, Session
 
 COUNT = 3  # the articles' ClientAliveCountMax; what they promise is that times the interval

@@ -8,8 +8,8 @@ from typing import Any
 
 from checks import TOOLS
 from costs import MODULE, PATTERNS, RUNCMD, STEPS, SUITES, UNCOMPILED, WITH_PACKAGES, WRITE_FILES
-from machine import RELEASES
 from pages import table
+from releases import RELEASES
 
 NAMES = {
     MODULE: "this module",

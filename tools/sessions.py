@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from baking import bake
-from machine import ESCAPES, Machine, MachineError
+from host import MachineError
+from machine import ESCAPES, Machine
 from networks import Network
 
 

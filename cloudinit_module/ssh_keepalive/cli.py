@@ -165,9 +165,12 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(argv: Optional[List[str]]) -> int:
     arguments = parser().parse_args(argv)
     command = COMMANDS[arguments.command]
-    if command.is_for_root and not commands.is_root() and os.path.realpath(getattr(arguments, "root", "/")) == "/":
-        commands.complain("run as root")
-        return 1
+    if command.is_for_root and not commands.is_root():
+        from .image.root import is_this_machine
+
+        if is_this_machine(getattr(arguments, "root", "/")):
+            commands.complain("run as root")
+            return 1
     try:
         return command.run(arguments)
     except _refusals() as error:

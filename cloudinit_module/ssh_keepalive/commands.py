@@ -11,7 +11,6 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
 
 if TYPE_CHECKING:
-    from .image.root import Root
     from .openssh import Version
     from .policy import Policy
 
@@ -130,11 +129,11 @@ def change_image(arguments: Namespace) -> int:
 def clear_image(arguments: Namespace) -> int:
     """Take everything out of an image; on this machine, take the policy off its sshd first."""
     from .image.installation import uninstall
-    from .image.root import Root
+    from .image.root import Root, is_this_machine
     from .machine.interrupts import Interrupts
 
     root = Root(arguments.root)
-    if _is_this_machine(root):
+    if is_this_machine(arguments.root):
         from .machine.apply import apply
         from .machine.host import Host
         from .machine.problem import SshdError
@@ -154,14 +153,14 @@ def clear_image(arguments: Namespace) -> int:
 
 def print_status(arguments: Namespace) -> int:
     """Say whether a machine's policy is in effect, or an image is registered; return 1 if not, 2 for unknown."""
-    from .image.root import ImageError, Root
+    from .image.root import ImageError, is_this_machine
     from .machine import report
     from .machine.host import Host
     from .machine.problem import Problem, SshdError
     from .machine.status import image_status, status, unknown
 
     try:
-        is_here = _is_this_machine(Root(arguments.root))
+        is_here = is_this_machine(arguments.root)
         if is_here and not is_root():
             raise SshdError(Problem("not root", "run as root"))
         state = status(Host()) if is_here else image_status(arguments.root)
@@ -241,10 +240,6 @@ def _read(path: str) -> _File:
         reason = error.strerror or str(error)
         complain(f"{printable(name)}: {reason}")
         return _File(name, None, reason)
-
-
-def _is_this_machine(root: "Root") -> bool:
-    return root.real("/") == "/"
 
 
 def is_root() -> bool:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import serving
-from machine import RELEASES, Machine, unavailable
+from host import unavailable
+from machine import Machine
+from releases import RELEASES
 
 PACKAGERS = (
     *("dh", "dh_python3", "dpkg-buildpackage", "lintian"),

@@ -8,15 +8,16 @@ from typing import Callable
 import pytest
 import yaml
 from baking import bake
+from bases import base
 from boots import READ_ONLY_USR, interval
-from machine import Machine, base
-from roots import ORIGINAL, OURS, SCHEMA, apt, fetch, tree
+from images import LIST, ORIGINAL, SCHEMA
+from machine import Machine
+from roots import OURS, apt, fetch, tree
 from ssh_keepalive.image.installation import uninstall
 from ssh_keepalive.image.root import Root
 
 UNIT = "ssh-keepalive-register.service"
 CLOUD_CFG = "etc/cloud/cloud.cfg"
-LISTED = "etc/cloud/cloud.cfg.d/99_zz_ssh_keepalive.cfg"
 LATE = "etc/cloud/cloud.cfg.d/99_zzz_other.cfg"
 RUNTIME = "/run/cloud-init/cloud.cfg"
 READ_ONLY_ETC = "--bind-ro=+/etc/cloud:/etc/cloud"
@@ -83,7 +84,7 @@ def test_what_others_take_out_stays_out_and_a_baked_host_key_lives(
     assert boots(machine) == "success"
     assert {file: file.read_bytes() for file in machine.root.glob("etc/ssh/ssh_host_*")} == keys
     # Nothing makes host keys before the module here, which comes last.
-    assert modules((machine.root / LISTED).read_text())[-1:] == [["ssh_keepalive"]]
+    assert modules((machine.root / LIST).read_text())[-1:] == [["ssh_keepalive"]]
     blamed = machine.run("cloud-init", "analyze", "blame").stdout
     assert "config-growpart)" not in blamed
     assert "config-ssh)" not in blamed
@@ -113,10 +114,10 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
     bake(machine)
 
     # Nothing: no Python, nothing is written.
-    once = (root / LISTED).stat().st_ino
+    once = (root / LIST).stat().st_ino
     assert boots(machine) == "success"
     assert boots(machine) == "success"
-    assert (root / LISTED).stat().st_ino == once
+    assert (root / LIST).stat().st_ino == once
 
     # A list that sorts after ours counts, with our module in it, at this boot and at the next.
     (root / LATE).write_text("cloud_init_modules: [users-groups, ssh, [other]]\n")
@@ -134,7 +135,7 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
     assert boots(machine) == "success"
     machine.run("test", "-e", "/run/other-has-run")
     assert "cloud_init_modules" not in machine.run("cat", RUNTIME).stdout
-    assert modules((root / LISTED).read_text()) == ["users-groups", "ssh", ["ssh_keepalive"], ["other"]]
+    assert modules((root / LIST).read_text()) == ["users-groups", "ssh", ["ssh_keepalive"], ["other"]]
     (root / LATE.replace("99_zzz", "50")).unlink()
     (root / LATE).write_text("manage_etc_hosts: false\n")
 
@@ -142,7 +143,7 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
     take_out(root, "growpart")
     assert boots(machine, READ_ONLY_ETC) == "success"
     assert "growpart" not in modules(machine.run("cat", RUNTIME).stdout)
-    assert "[other]" in (root / LISTED).read_text()
+    assert "[other]" in (root / LIST).read_text()
     assert "config-growpart)" not in machine.run("cloud-init", "analyze", "blame").stdout.split("-- Boot")[-1]
 
     # Where /usr is, the schema of another cloud-init waits until it can be written, and nothing fails.
@@ -159,7 +160,7 @@ def test_every_change_counts_at_the_next_boot_and_uninstall_leaves_nothing(
             assert (b"cc_ssh_keepalive" in (root / SCHEMA).read_bytes()) == (not options)
         waits = f"/{SCHEMA} stays as it is, its file system is read-only"
         assert (waits in machine.run("ssh-keepalive", "status").stdout) == bool(options and suite != "bullseye")
-    listed = modules((root / LISTED).read_text())
+    listed = modules((root / LIST).read_text())
     assert [entry for entry in listed if entry != ["ssh_keepalive"]] == modules(original)
 
     machine.poweroff()
@@ -184,10 +185,10 @@ def test_a_unit_that_fails_hangs_or_is_not_there_holds_up_no_boot(suite: str, ma
     command.write_text(whole)
     machine.run("systemctl", "mask", UNIT)
     assert boots(machine) == "success"
-    assert "growpart" in (root / LISTED).read_text()
+    assert "growpart" in (root / LIST).read_text()
     machine.run("systemctl", "unmask", UNIT)
     assert boots(machine) == "success"
-    assert "growpart" not in (root / LISTED).read_text()
+    assert "growpart" not in (root / LIST).read_text()
 
 
 @pytest.mark.slow
@@ -209,10 +210,10 @@ def test_an_upgrade_of_cloud_init_after_install_needs_no_hand(
     assert b"cc_ssh_keepalive" not in (root / SCHEMA).read_bytes()
     assert boots(machine) == "success"
     assert b"cc_ssh_keepalive" in (root / SCHEMA).read_bytes()
-    listed = modules((root / LISTED).read_text())
+    listed = modules((root / LIST).read_text())
     assert [entry for entry in listed if entry != ["ssh_keepalive"]] == modules((base(new) / CLOUD_CFG).read_text())
     assert "\nextended_status: done\n" in machine.run("cloud-init", "status", "--long").stdout
     machine.run("cloud-init", "schema", "--system")
     machine.run("ssh-keepalive", "uninstall")
     assert (root / SCHEMA).read_bytes() == (base(new) / SCHEMA).read_bytes()
-    assert [file for file in (LISTED, ORIGINAL) if (root / file).exists()] == []
+    assert [file for file in (LIST, ORIGINAL) if (root / file).exists()] == []

@@ -16,7 +16,8 @@ from baking import bake, effective
 from boots import interval
 from built import RECIPES, run
 from clouds import MAC, MISSING, Cloud, Tree, ec2, openstack, write
-from machine import RELEASES, Machine
+from machine import Machine
+from releases import RELEASES
 from user_data_files import BASE64, config, encoded, mime, zipped
 from virtual_machines import boot, disk_of, read
 

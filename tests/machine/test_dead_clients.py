@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from baking import bake
 from clients import Measured, measure
-from machine import RELEASES, Machine
+from machine import Machine
 from outputs import FROZEN, GONE, OUTPUTS, TMUX, dropped, dropped_in
+from releases import RELEASES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/user-data/lost-networks.yaml"
 ASKED = 20

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from boots import interval
-from machine import FOREIGN, Machine
+from machine import Machine
+from releases import FOREIGN
 from roots import chroot, restored, tree
 
 COMMAND = Path(sys.executable).with_name("ssh-keepalive")

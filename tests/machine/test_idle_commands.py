@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from machine import RELEASES
+from releases import RELEASES
 from sessions import PACKAGES, Outcome, outcomes, ready
 from test_idle_sessions import BARE, COMMANDS, EXEMPTED, JOB, PROMPTS, RSYNC, USED
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Callable
 
 from baking import DROP_IN
-from machine import Machine, base
-from roots import ORIGINAL, OURS, SCHEMA, tree
+from bases import base
+from images import ORIGINAL, SCHEMA
+from machine import Machine
+from roots import OURS, tree
 
 
 def command(*argv: str) -> None:

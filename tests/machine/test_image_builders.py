@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from baking import DROP_IN
+from bases import base
 from boots import READ_ONLY_USR
 from built import RECIPES, SUITE, TOP, boots_as_a_new_instance, is_baked, is_of_no_machine, run, without_keys
-from machine import Machine, base
+from machine import Machine
 from virtual_machines import disk_of, mounted
 
 pytestmark = pytest.mark.slow

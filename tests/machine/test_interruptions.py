@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 from baking import bake
-from machine import RELEASES, Machine
+from machine import Machine
+from releases import RELEASES
+from serving import FOLDER, MAIN
 
-FOLDER = "/etc/ssh/sshd_config.d"
-MAIN = "/etc/ssh/sshd_config"
 FILES = (MAIN, f"{FOLDER}/00-ssh-keepalive.conf", "/etc/profile.d/zz-ssh-keepalive.sh")
 
 # Says by its exit code how a run has ended, for it may be unable to print; exit 1 is a traceback.

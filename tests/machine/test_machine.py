@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from machine import CommandError, Machine, MachineError, base
+from bases import base
+from host import MachineError
+from machine import CommandError, Machine
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPP other"
@@ -191,12 +193,12 @@ def test_nothing_is_left_by_a_killed_owner(machines: Callable[..., Machine]) -> 
 # The limit is each user's own.
 USED_UP = """\
 import ctypes, os, resource
-from machine import _exhausted
+from host import exhausted
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 os.setuid(65533)
 while ctypes.CDLL(None).inotify_init() >= 0:
     pass
-print(_exhausted())
+print(exhausted())
 """
 
 

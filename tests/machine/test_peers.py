@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from baking import DROP_IN, bake, effective
-from machine import Machine, base
+from bases import base
+from machine import Machine
 from roots import apt, chroot, fetch
 from ssh_keepalive.image.cloud_init_schema import with_key
 from ssh_keepalive.policy import load_schema

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 from baking import DROP_IN, bake, effective
 from machine import Machine
+from serving import FOLDER, MAIN
 from test_interruptions import bring_strace, strace
 
-MAIN = "/etc/ssh/sshd_config"
 PROFILE = "/etc/profile.d/zz-ssh-keepalive.sh"
-FOLDER = "/etc/ssh/sshd_config.d"
 IDLE = "{client_alive_interval: 61, idle_timeout: 15m, idle_fallback: tmout}"
 NO_INCLUDE = f"sed -i /^Include/d {MAIN}\n"
 # Without cloud-init, for what it does not bear itself

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 from baking import DROP_IN
+from bases import base
 from boots import interval
-from machine import Machine, base
-from roots import LISTED, ORIGINAL, SCHEMA, chroot, knows_the_key, modules, restored, tree
+from images import LIST, ORIGINAL, SCHEMA
+from machine import Machine
+from roots import chroot, knows_the_key, modules, restored, tree
 
 NAME = "cloud-init-ssh-keepalive"
 # Where cloud-init is on EL, in the folder of one version of Python, and where a later one is.
@@ -123,7 +125,7 @@ def assert_like(root: Path, suite: str, python: str) -> None:
     assert knows_the_key(root, schema)
     original = schema + ORIGINAL[len(SCHEMA) :]
     assert (root / original).read_bytes() == (base(suite) / SCHEMA).read_bytes()
-    listed = [entry for entry in modules(root, LISTED) if entry != ["ssh_keepalive"]]
+    listed = [entry for entry in modules(root, LIST) if entry != ["ssh_keepalive"]]
     assert listed == modules(base(suite), "etc/cloud/cloud.cfg")
     found = chroot(root, "python3 -Bc 'import cc_ssh_keepalive as module; print(module.__file__)'; ssh-keepalive -h")
     assert found.startswith(f"{python}/cc_ssh_keepalive.py\nusage: ssh-keepalive ")
@@ -179,7 +181,7 @@ def test_the_rpm_follows_cloud_init_and_openssh(machine: Machine, repository: Pa
     assert_like(root, "trixie", OLD)
 
     assert run_rpm(root, "-i", other) == ""
-    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
+    assert modules(root, LIST) == ["other", "ssh", ["ssh_keepalive"]]
     assert run_rpm(root, "-e", "other") == ""
     assert_like(root, "trixie", OLD)
 
@@ -230,7 +232,7 @@ def test_a_package_manager_carries_the_rpm_along(
     manage("install", "cloud-init=25.1")
     assert_like(root, "trixie", OLD)
     manage("install", "other")
-    assert modules(root, LISTED) == ["other", "ssh", ["ssh_keepalive"]]
+    assert modules(root, LIST) == ["other", "ssh", ["ssh_keepalive"]]
     manage("remove", "other")
     assert_like(root, "trixie", OLD)
     (root / DROP_IN[1:]).write_text('# policy: {"unresponsive_timeout": 180}\nClientAliveInterval 5\n')

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from baking import DROP_IN, bake
 from built import SUITE, without_keys
+from images import LIST, ORIGINAL, SCHEMA
 from machine import Machine
-from roots import LISTED, ORIGINAL, OURS, SCHEMA, chroot, tree
+from roots import OURS, chroot, tree
 from virtual_machines import boot, disk_of, mounted, read
 
 # Those of cloud-init and of our units, of sshd and of restorecon, with all that they start in the same
@@ -73,7 +74,7 @@ def test_a_first_boot_under_selinux(machines: Callable[..., Machine], tmp_path: 
     (root / SCHEMA).write_bytes((root / ORIGINAL).read_bytes())
     with (root / "etc/cloud/cloud.cfg").open("a") as stream:
         stream.write("# upgraded\n")
-    listed = (root / LISTED).read_text()
+    listed = (root / LIST).read_text()
     (root / "srv/written").write_text("".join(f"/{path}\n" for path in written))
     (root / "etc/systemd/system/tell.service").write_text(TELL)
 
@@ -88,7 +89,7 @@ def test_a_first_boot_under_selinux(machines: Callable[..., Machine], tmp_path: 
     assert "\nregistered: cloud-init runs the module\n" in told
     assert ":sshd_t:" in told
     assert read(disk, "/domain").startswith("system_u:system_r:initrc_t:")
-    assert read(disk, f"/{LISTED}") != listed
+    assert read(disk, f"/{LIST}") != listed
     assert "ssh_keepalive" in read(disk, f"/{SCHEMA}")
     verified = re.findall(r"^/(\S+) verified\.$", told, re.MULTILINE)
     assert verified == written, told

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 import serving
 from baking import DROP_IN, bake
+from bases import base
 from clients import Client
-from machine import Machine, base
+from machine import Machine
 from serving import MAIN, OURS, SECTION, apply, can_log_in, has_read, listener, reapply, status, unattended
 
 OTHER, THIRD = "{client_alive_interval: 62}", "{client_alive_interval: 63}"

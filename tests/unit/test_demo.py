@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import RELEASES
+from releases import RELEASES
 
 TOP = Path(__file__).resolve().parents[2]
 KNOWN = "bullseye bookworm trixie forky"

@@ -15,7 +15,8 @@ UNIT = TOP / "tests/unit"
 LEFT_OUT = ["any_bytes", "any_section", "bench", "completion", "contributing", "examples", "oldest_python"]
 LEFT_OUT += ["demo", "editors", "fakes", "packaging", "pre_commit", "pins", "project", "readme", "workflow"]
 # They take minutes, since each starts many fakes.
-LONG = ["apply_files", "apply_refusals", "apply_restarts", "apply_ways", "interrupts", "status", "status_reading"]
+LONG = ["apply_files", "apply_recovery", "apply_refusals", "apply_restarts", "apply_ways", "interrupts", "status"]
+LONG += ["status_reading", "status_request"]
 
 
 def python_3_6():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from machine import RELEASES
+from releases import RELEASES
 from ssh_keepalive import __version__
 from ssh_keepalive.cli import parser
 from ssh_keepalive.openssh import _FACTS, translate, version_of

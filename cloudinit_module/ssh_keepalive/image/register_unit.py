@@ -59,8 +59,8 @@ TimeoutStopSec=5
 
 # For init scripts, which know no time-out, and of which none makes this folder before
 _DEFAULTS = """\
-# Written by ssh-keepalive: cloud-init's init scripts read this, and the first one registers anew what was changed.
-case $0 in *{name})
+# Written by ssh-keepalive: cloud-init's init scripts read this, and the start of the first registers what was changed.
+case "$0 $1" in *"{name} start")
     mkdir -p {run}
     LC_ALL=C timeout 30 /bin/sh -c '{script}' ;;
 esac

@@ -7,18 +7,22 @@ import os
 import shlex
 import shutil
 import stat
-from typing import Iterable, List
-
-_LABEL_SECONDS = 10.0
+from typing import Iterable, Iterator, List
 
 
 class ImageError(Exception):
     """Say why the module cannot be put into an image, or taken out; nothing was changed."""
 
 
+def is_this_machine(root: str) -> bool:
+    """Return whether a root is that of this machine."""
+    # An empty name would be the folder that we happen to be in.
+    return root != "" and os.path.realpath(root) == "/"
+
+
 def option(root: str) -> str:
     """Return what a command that is typed needs to be about a root: " --root DIR", "" for this machine."""
-    return "" if os.path.realpath(root) == "/" else f" --root {shlex.quote(root)}"
+    return "" if is_this_machine(root) else f" --root {shlex.quote(root)}"
 
 
 class Root:
@@ -106,26 +110,17 @@ class Root:
         if self.holds(path, content) and self.mode(path) == mode:
             return
         file = self.real(path)
-        folder = os.path.dirname(file)
-        if not os.path.isdir(folder):
-            os.mkdir(folder)
-            os.chmod(folder, 0o755)
-        staged = self._staged(file)
-        self._unlink(staged)
         try:
-            with open(staged, "xb") as stream:
+            with self._staged(file) as staged, open(staged, "xb") as stream:
                 os.fchmod(stream.fileno(), mode)
                 stream.write(content)
                 # A power cut may not leave an empty module under a name that cloud-init runs.
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.rename(staged, file)
-        except BaseException as error:
-            self._unlink(staged)
-            if isinstance(error, OSError):
-                # Of a full disk nobody says where it is.
-                raise OSError(error.errno, error.strerror, error.filename or file) from error
-            raise
+                os.rename(staged, file)
+        except OSError as error:
+            # Of a full disk nobody says where it is.
+            raise OSError(error.errno, error.strerror, error.filename or file) from error
 
     def label(self, paths: Iterable[str]) -> List[str]:
         """Give the files that are there the SELinux contexts of their names; return what went wrong, in one line.
@@ -133,30 +128,25 @@ class Root:
         What a unit writes may have the context that its domain gives to new files. Others label images that are not
         booted, as they label all that packages write there.
         """
-        program = shutil.which("restorecon") if self._folder == "/" else None
-        if program is None:
+        if not is_this_machine(self._folder):
             return []
-        # Imported here: few systems have that program.
-        from ..machine import command
+        from ..machine.host import Host
+        from ..machine.problem import SshdError
 
-        files = (self.real(path, follow=False) for path in paths if self.exists(path))
         try:
-            answer = command.run((program, *files), _LABEL_SECONDS, dict(os.environ))
-        except command.CommandError as error:
-            return [f"restorecon {error}"]
-        return [f"restorecon: {answer.last_words()}"] if answer.code else []
+            wrong = Host().label(*(self.real(path, follow=False) for path in paths if self.exists(path)))
+        except SshdError as error:
+            return [str(error)]
+        return [f"restorecon: {wrong}"] if wrong else []
 
     def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link, unless it is there already; its folder is made if need be."""
         file = self.real(path, follow=False)
         if os.path.islink(file) and os.readlink(file) == target:
             return
-        folder = os.path.dirname(file)
-        if not os.path.isdir(folder):
-            os.mkdir(folder)
-            os.chmod(folder, 0o755)
-        self._unlink(file)
-        os.symlink(target, file)
+        with self._staged(file) as staged:
+            os.symlink(target, staged)
+            os.rename(staged, file)
 
     def remove(self, path: str) -> None:
         """Remove a file or a folder with all that it holds, if it is there; a link is removed, not followed."""
@@ -168,14 +158,18 @@ class Root:
             self._unlink(file)
 
     def clear(self, path: str) -> None:
-        """Remove what a killed write of a file has left staged."""
-        self._unlink(self._staged(self.real(path)))
+        """Remove what killed runs have left staged for a file."""
+        folder, name = os.path.split(self.real(path))
+        for other in os.listdir(folder) if os.path.isdir(folder) else ():
+            if other.startswith(f".{name}.") and other.endswith(".new"):
+                self._unlink(f"{folder}/{other}")
 
     def link(self, path: str, new: str) -> None:
         """Give a file a second name, which outlasts a write to the first one; what had that name loses it."""
-        file, link = self.real(path), self.real(new, follow=False)
-        self._unlink(link)
-        os.link(file, link)
+        link = self.real(new, follow=False)
+        with self._staged(link) as staged:
+            os.link(self.real(path), staged)
+            os.rename(staged, link)
 
     def rename(self, path: str, new: str) -> None:
         """Put a file, with all that is its own, in another one's place in one step."""
@@ -185,10 +179,19 @@ class Root:
     def _is_folder(file: str) -> bool:
         return os.path.isdir(file) and not os.path.islink(file)
 
-    @staticmethod
-    def _staged(file: str) -> str:
-        """Return where a file is written before it gets its name."""
-        return os.path.join(os.path.dirname(file), f".{os.path.basename(file)}.new")
+    @contextlib.contextmanager
+    def _staged(self, file: str) -> Iterator[str]:
+        """Yield where this run makes a file before it gets its name, and make its folder; others may do so, too."""
+        folder, name = os.path.split(file)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            os.chmod(folder, 0o755)
+        staged = f"{folder}/.{name}.{os.getpid()}.new"
+        self._unlink(staged)
+        try:
+            yield staged
+        finally:
+            self._unlink(staged)
 
     @staticmethod
     def _unlink(file: str) -> None:

@@ -3,14 +3,14 @@
 
 import contextlib
 import os
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from .. import openssh, paths, sshd_config, tmout
+from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import KEY, Policy, PolicyError
-from . import audit, files, processes, record, servers, service
+from . import audit, files, processes, record, servers, service, ways
 from .audit import Audit
-from .files import ChangedError, File, Transaction
+from .files import ChangedError, Transaction
 from .host import Host, SlowError
 from .interrupts import Interrupts
 from .judgement import Judge
@@ -18,14 +18,11 @@ from .problem import RUN_AGAIN, NotReadError, Problem, SshdError, UnansweredErro
 from .questions import Questions
 from .restarts import Restarts
 from .servers import Server
+from .ways import Texts
 
-# The ways to have sshd read a policy, each where the ones before it do not do
-_DROP_IN, _INCLUDED, _IN_MAIN = "drop-in", "drop-in that a block in the main file includes", "block in the main file"
 # How often somebody else may change a file while it is about to be replaced
 _ATTEMPTS = 3
 _OFF = "off, sshd keeps its other settings"
-
-Texts = Dict[File, Optional[str]]
 
 
 class Report(NamedTuple):
@@ -133,14 +130,14 @@ class _Run:
     def do(self) -> Report:
         if self._policy.enabled:
             self._settings = audit.translated(self._policy, self._server, self._questions)
-            ways = self._ways(self._settings)
+            possible = ways.possible(self._settings, self._server.main, self._host)
         elif os.path.isdir(self._host.at(paths.SSH)):
-            ways = [_DROP_IN]
+            possible = [ways.DROP_IN]
         else:
             return Report(self._drop_in.path, self._policy, None, (), False, False, False)
         try:
             with self._transaction.tidied():
-                report = self._in_the_first_way_that_is_read(ways)
+                report = self._in_the_first_way_that_is_read(possible)
         except (SshdError, KeyboardInterrupt):
             if self._restarts.done:
                 with contextlib.suppress(OSError, SshdError):
@@ -160,24 +157,14 @@ class _Run:
                 self._host.run("systemctl", "reset-failed", paths.UNIT)
         return report
 
-    def _ways(self, settings: Settings) -> List[str]:
-        is_ours_to_change = self._server.main == self._host.at(paths.MAIN)
-        if not openssh.has(settings.version, "reads-drop-ins"):
-            if not is_ours_to_change:
-                version = openssh.name_of(settings.version)
-                raise SshdError(Problem(f"{version} reads no drop-ins, and {self._server.main} is not ours to change"))
-            return [_IN_MAIN]
-        ways = [] if sshd_config.holds_policy(files.text(self._server.main) or "") else [_DROP_IN]
-        return ways + ([_INCLUDED, _IN_MAIN] if is_ours_to_change else []) or [_DROP_IN]
-
-    def _in_the_first_way_that_is_read(self, ways: Sequence[str]) -> Report:
+    def _in_the_first_way_that_is_read(self, possible: Sequence[str]) -> Report:
         attempt = 1
-        for way in ways:
+        for way in possible:
             while True:
                 try:
                     return self._go(way)
                 except NotReadError:
-                    if way == ways[-1]:
+                    if way == possible[-1]:
                         raise
                     break
                 except ChangedError:
@@ -196,31 +183,18 @@ class _Run:
         main = self._judge.old_main = files.text(self._server.main) or ""
         texts = self._texts(way, main)
         with self._transaction.staged(texts):
-            if self._settings and (self._main if way == _IN_MAIN else self._drop_in) in texts:
-                self._verify_candidate(self._settings, way == _IN_MAIN, main)
-            self._put_in_effect(texts, main, way == _IN_MAIN)
-        is_main = way == _IN_MAIN or (not self._settings and self._main in texts)
+            if self._settings and (self._main if way == ways.IN_MAIN else self._drop_in) in texts:
+                self._verify_candidate(self._settings, way == ways.IN_MAIN, main)
+            self._put_in_effect(texts, main, way == ways.IN_MAIN)
+        is_main = way == ways.IN_MAIN or (not self._settings and self._main in texts)
         file = self._server.main if is_main else self._drop_in.path
-        notes = (*self._notes, *self._failed())
+        notes = (*self._notes, *_failures_of_units(self._servers))
         runs = any(server.listener for server in self._servers)
         return Report(file, self._policy, self._settings, notes, bool(texts), bool(self._restarts.done), not runs)
 
     def _texts(self, way: str, main: str) -> Texts:
         """Return what is to be written; what is there already is left out."""
-        settings = self._settings
-        texts: Texts = {self._drop_in: None, self._profile: None}
-        if settings is None:
-            if sshd_config.without_block(main) != main:
-                texts[self._main] = sshd_config.without_block(main)
-        else:
-            if way != _IN_MAIN:
-                texts[self._drop_in] = sshd_config.render(settings)
-            if settings.tmout:
-                texts[self._profile] = tmout.render(settings.tmout)
-            if way == _INCLUDED:
-                texts[self._main] = sshd_config.with_include(main, self._drop_in.path)
-            elif way == _IN_MAIN:
-                texts[self._main] = sshd_config.with_block(main, settings)
+        texts = ways.texts(way, self._settings, self._transaction.files, main)
         unfinished = self._transaction.unfinished
         return {file: text for file, text in texts.items() if unfinished or not files.stands(file, text)}
 
@@ -289,11 +263,6 @@ class _Run:
                 self._servers = servers.find(self._host)
             self._server = servers.primary(self._servers, self._host)
 
-    def _failed(self) -> List[str]:
-        """Return what is to be said of units that have failed, whatever is in sshd's files."""
-        units = [server.unit for server in self._servers if server.unit and not server.listener]
-        return [f"{unit.name} has failed ({unit.result})" for unit in units if unit.state == "failed"]
-
     def _verify(self, in_main: bool, place: str) -> None:
         """Verify what the files say now for each server; raise SshdError if the main one does not enforce it."""
         self._audits, self._failures, self._notes = [], [], []
@@ -319,21 +288,13 @@ class _Run:
                 self._failures.append(error)
                 continue
             except PolicyError as error:
-                self._fail_if_refused(server, place, error)
+                _raise_if_refused(server, place, error, self._questions)
                 self._failures.append(SshdError(Problem(str(error))))
                 continue
             problems = self._judge.problems_of_another(other)
             self._failures += [SshdError(*problems)] if problems else []
             if other.includes(place):
                 self._audits.append(other)
-
-    def _fail_if_refused(self, server: Server, place: str, error: PolicyError) -> None:
-        """Raise SshdError if what is written keeps another server, whose program cannot have it, from starting."""
-        try:
-            self._questions.ask(server, openssh.NOBODY)
-        except SshdError as refusal:
-            if _is_refusal_of(place, refusal):
-                raise SshdError(Problem(f"{server.name} would not start with it: {error}")) from None
 
     def _note(self) -> None:
         if self._restarts.done:
@@ -342,6 +303,21 @@ class _Run:
             audit.note(self._audits, self._servers, self._restarts.done, self._host)
         elif not self._audits:
             record.forget(self._host)
+
+
+def _failures_of_units(found: Sequence[Server]) -> List[str]:
+    """Return what is to be said of units that have failed, whatever is in sshd's files."""
+    units = [server.unit for server in found if server.unit and not server.listener]
+    return [f"{unit.name} has failed ({unit.result})" for unit in units if unit.state == "failed"]
+
+
+def _raise_if_refused(server: Server, place: str, error: PolicyError, questions: Questions) -> None:
+    """Raise SshdError if what is written keeps another server, whose program cannot have it, from starting."""
+    try:
+        questions.ask(server, openssh.NOBODY)
+    except SshdError as refusal:
+        if _is_refusal_of(place, refusal):
+            raise SshdError(Problem(f"{server.name} would not start with it: {error}")) from None
 
 
 def _is_refusal_of(place: str, error: SshdError) -> bool:

@@ -78,21 +78,27 @@ def text(path: str) -> Optional[str]:
 
 def stands(file: File, content: Optional[str]) -> bool:
     """Return whether a file has a text already (None: there is no such file), and is as it would be written."""
-    # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
-    if file.mode is not None and os.path.islink(file.path):
-        return False
-    now = text(file.path)
     if file.mode is None:
-        return now == content
-    if content is None or now is None:
-        return now == content
+        return text(file.path) == content
+    # A link would have another file decide, and one that others may write to is not ours, whatever it says now.
+    if os.path.islink(file.path) or not _is_same(text(file.path), content):
+        return False
+    if content is None:
+        return True
     status = os.stat(file.path)
     owners = (status.st_uid, status.st_gid)
-    return (
-        sshd_config.is_same(now, content)
-        and stat.S_IMODE(status.st_mode) == file.mode
-        and owners == (os.geteuid(), os.getegid())
-    )
+    return stat.S_IMODE(status.st_mode) == file.mode and owners == (os.geteuid(), os.getegid())
+
+
+def says(file: File, content: Optional[str]) -> bool:
+    """Return whether a file has a text already (None: there is no such file), whatever else it is."""
+    with contextlib.suppress(SshdError):
+        return _is_same(text(file.path), content)
+    return False
+
+
+def _is_same(now: Optional[str], content: Optional[str]) -> bool:
+    return now == content if now is None or content is None else sshd_config.is_same(now, content)
 
 
 def policy_file(host: Host) -> str:
@@ -124,14 +130,6 @@ def _wait_for(lock: int, lock_file: str, host: Host) -> None:
             if host.seconds_left <= 0:
                 raise SshdError(Problem(f"another run holds {lock_file} for too long")) from None
             time.sleep(0.1)
-
-
-def says(file: File, content: Optional[str]) -> bool:
-    """Return whether a file has a text already (None: there is no such file), whatever else it is."""
-    with contextlib.suppress(SshdError):
-        now = text(file.path)
-        return now == content if content is None or now is None else sshd_config.is_same(now, content)
-    return False
 
 
 class Transaction:
@@ -309,7 +307,6 @@ def _named_mount(file: File) -> Iterator[None]:
 
 def label(path: str, host: Host) -> None:
     """Give a file the SELinux context that it has by its name; a new one has its folder's."""
-    if host.program("restorecon"):
-        answer = host.run("restorecon", path)
-        if answer.code != 0:
-            LOG.warning("restorecon %s: %s", path, answer.last_words())
+    wrong = host.label(path)
+    if wrong:
+        LOG.warning("restorecon %s: %s", path, wrong)

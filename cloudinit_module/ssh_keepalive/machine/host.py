@@ -93,3 +93,10 @@ class Host:
             raise SlowError(Problem(f"{shown} {error}")) from None
         LOG.debug("%s: exit %d after %.0f ms", shown, answer.code, 1000 * (time.monotonic() - began))
         return answer
+
+    def label(self, *paths: str) -> str:
+        """Give files the SELinux contexts of their names, where there are any; return why that failed, "" if not."""
+        if self.program("restorecon") is None:
+            return ""
+        answer = self.run("restorecon", *paths)
+        return answer.last_words() if answer.code else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optiona
 from .. import paths
 from ..module_lists import LIST, LISTS, has_module
 from ..policy import KEY
+from .host import Host
 
 if TYPE_CHECKING:
     from .misreading import Misreading
@@ -56,12 +57,12 @@ class _Source(NamedTuple):
     handed: str = ""
 
 
-def request(root: str = "/") -> Request:
+def request(host: Host) -> Request:
     """Return what is asked of a machine; OSError if that cannot be read, as by anybody but root."""
     section: Any = None
     names: Tuple[str, ...] = ()
     misreadings: List[Misreading] = []
-    image, base, data = list(_image(root)), list(_base(root)), list(_data(root))
+    image, base, data = list(_image(host)), list(_base(host)), list(_data(host))
     for source in (*image, *base, *data):
         config = _load(source, KEY)
         if KEY not in config:
@@ -71,25 +72,25 @@ def request(root: str = "/") -> Request:
         is_merged = isinstance(section, dict) and isinstance(config[KEY], dict)
         section = {**section, **config[KEY]} if is_merged else config[KEY]
         names = (source.name, *names) if is_merged else (source.name,)
-    return Request(section, names, _failure(root), tuple(misreadings), _unlisted((*base, *data)))
+    return Request(section, names, _failure(host), tuple(misreadings), _unlisted((*base, *data)))
 
 
-def has_run(root: str = "/") -> bool:
+def has_run(host: Host) -> bool:
     """Return whether cloud-init has run the module on this instance."""
-    return os.path.exists(_at(root, _SEMAPHORE))
+    return os.path.exists(host.at(_SEMAPHORE))
 
 
-def began(root: str = "/") -> Optional[float]:
+def began(host: Host) -> Optional[float]:
     """Return when cloud-init first had this instance's data, in seconds since the epoch, None without an instance."""
     try:
-        return os.stat(_at(root, f"{paths.INSTANCE}/sem/consume_data")).st_mtime
+        return os.stat(host.at(f"{paths.INSTANCE}/sem/consume_data")).st_mtime
     except OSError:
         return None
 
 
-def _failure(root: str) -> Optional[Failure]:
+def _failure(host: Host) -> Optional[Failure]:
     """Return how the module failed when cloud-init last ran all modules, None if it did not."""
-    file = _at(root, _STATUS)
+    file = host.at(_STATUS)
     try:
         at = os.stat(file).st_mtime
         with open(file, encoding="utf-8") as stream:
@@ -151,8 +152,8 @@ def _unlisted(above_image: Sequence[_Source]) -> str:
     return f"{by.name}{place} names {LIST} without {KEY}"
 
 
-def _image(root: str) -> Iterator[_Source]:
-    main, folder = _at(root, paths.CLOUD_CFG), _at(root, paths.CLOUD_CFG_FOLDER)
+def _image(host: Host) -> Iterator[_Source]:
+    main, folder = host.at(paths.CLOUD_CFG), host.at(paths.CLOUD_CFG_FOLDER)
     yield _Source(main, _read(main))
     if os.path.isdir(folder):
         for name in sorted(os.listdir(folder)):
@@ -162,23 +163,23 @@ def _image(root: str) -> Iterator[_Source]:
                 yield _Source(file, _read(file))
 
 
-def _base(root: str) -> Iterator[_Source]:
-    runtime = _at(root, paths.RUNTIME_CFG)
+def _base(host: Host) -> Iterator[_Source]:
+    runtime = host.at(paths.RUNTIME_CFG)
     yield _Source(runtime, _read(runtime))
-    yield _Source(_COMMAND_LINE, _command_line(root))
+    yield _Source(_COMMAND_LINE, _command_line(host))
 
 
-def _data(root: str) -> Iterator[_Source]:
+def _data(host: Host) -> Iterator[_Source]:
     for name, handed, made in _DATA:
-        folder = _at(root, paths.INSTANCE)
+        folder = host.at(paths.INSTANCE)
         yield _Source(name, _read(os.path.join(folder, made)), os.path.join(folder, handed))
 
 
-def _command_line(root: str) -> bytes:
+def _command_line(host: Host) -> bytes:
     """Return the configuration in the kernel's command line (cloudinit/util.py, read_cc_from_cmdline)."""
     # systemd says so of a container, where that of process 1 counts.
-    is_container = os.path.exists(_at(root, "/run/systemd/container"))
-    file = _at(root, "/proc/1/cmdline" if is_container else "/proc/cmdline")
+    is_container = os.path.exists(host.at("/run/systemd/container"))
+    file = host.at("/proc/1/cmdline" if is_container else "/proc/cmdline")
     words = (_read(file) or b"").decode("utf-8", "replace").replace("\0", " ").strip()
     found = re.findall(r"(?:^| )cc:\s*(.*?)(?:end_cc|$)", words, re.DOTALL)
     if not found:
@@ -186,10 +187,6 @@ def _command_line(root: str) -> bytes:
     from urllib.parse import unquote
 
     return "\n".join(unquote(one).replace("\\n", "\n") for one in found).encode()
-
-
-def _at(root: str, path: str) -> str:
-    return os.path.join(root, path[1:])
 
 
 def _read(file: str) -> Optional[bytes]:

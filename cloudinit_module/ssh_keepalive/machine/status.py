@@ -26,33 +26,33 @@ _INSTALL_AGAIN = "install cloud-init-ssh-keepalive again"
 _HEALTHY = (state.ENFORCED, state.NOT_CONFIGURED)
 
 
-def status(host: Host, root: str = "/") -> State:
+def status(host: Host) -> State:
     """Return the state of a machine."""
     host.spend_reserve()
     try:
-        found = _state(host, root)
-        unregistered, problems, notes = _registration(root)
+        found = _state(host)
+        image = _registration(host)
     except PermissionError as error:
         return State(state.UNKNOWN, (Problem(f"{error.filename}: {error.strerror}", "ask as root"),))
-    if problems and found.verdict in _HEALTHY:
-        found = found._replace(verdict=state.NOT_REGISTERED)
+    if image.problems and found.verdict in _HEALTHY:
+        found = found._replace(verdict=image.verdict)
     # What is not installed cannot be run.
-    is_missing = any(problem.remedy.startswith(_INSTALL) for problem in problems)
-    ordered = (*problems, *found.problems) if is_missing else (*found.problems, *problems)
-    return found._replace(problems=ordered, notes=(*found.notes, *notes), unregistered=unregistered)
+    is_missing = any(problem.remedy.startswith(_INSTALL) for problem in image.problems)
+    ordered = (*image.problems, *found.problems) if is_missing else (*found.problems, *image.problems)
+    return found._replace(problems=ordered, notes=(*found.notes, *image.notes), unregistered=image.unregistered)
 
 
-def note(host: Host, root: str = "/") -> State:
+def note(host: Host) -> State:
     """Note which servers have read the policy as it is now, while that can be told: others may change files later.
 
     Return the state of the machine, in which nothing but the verdict is told where all is as it was asked.
     """
     with contextlib.suppress(PolicyError, SshdError), files.exclusive(host):
         enforced = _note(host)
-        request = instance.request(root)
+        request = instance.request(host)
         if enforced and not request.misreadings and _is_asked(request, enforced):
             return State(state.ENFORCED)
-    return _state(host, root)
+    return _state(host)
 
 
 def _note(host: Host) -> Optional[Policy]:
@@ -78,23 +78,23 @@ def _note(host: Host) -> Optional[Policy]:
     return enforced
 
 
-def _state(host: Host, root: str) -> State:
+def _state(host: Host) -> State:
     """Return the state of a machine, whatever cloud-init would do with a next instance."""
     text = files.text(files.policy_file(host))
-    request = instance.request(root)
+    request = instance.request(host)
     if text is None:
-        found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(host, request, root)))
+        found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(request, host)))
         is_by_hand = False
     else:
-        found = _inspect(text, request, host, root)
-        is_by_hand = _is_by_hand(found, host, root)
+        found = _inspect(text, request, host)
+        is_by_hand = _is_by_hand(found, host)
         failure = request.failure
         # What was applied later, by hand, is as it was expected.
         is_other = not found.problems and not found.is_as_requested
         if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
-        elif is_other and _asks(request) and not instance.has_run(root) and not is_by_hand:
+        elif is_other and _asks(request) and not instance.has_run(host) and not is_by_hand:
             message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
             found = found._replace(problems=(Problem(message, RUN_AGAIN),))
     ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
@@ -119,12 +119,12 @@ def _is_missed(misreading: "Misreading", found: State, is_by_hand: bool) -> bool
     return misreading.policy != found.policy and not is_by_hand
 
 
-def _is_by_hand(found: State, host: Host, root: str) -> bool:
+def _is_by_hand(found: State, host: Host) -> bool:
     """Return whether a policy is what somebody has applied on this instance, whatever its configuration asks for.
 
     Another one is that of an earlier instance, as in an image that was made of a machine.
     """
-    began = instance.began(root)
+    began = instance.began(host)
     if found.policy is None or found.is_as_requested or began is None:
         return False
     return os.stat(files.policy_file(host)).st_mtime >= began
@@ -138,9 +138,37 @@ def _ignored(misreading: "Misreading") -> Problem:
 
 def image_status(root: str) -> State:
     """Return the state of an image; raise ImageError if it has no cloud-init that could run the module."""
-    unregistered, problems, notes = _unregistered(root)
+    from ..image import registration
+    from ..image.root import Root, option
+
+    found = registration.status(Root(root))
+    of_root = option(root)
+    unregistered = found.changed
+    remedy = "ssh-keepalive register" + of_root
+    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
+    if found.missing:
+        unregistered = (found.missing, *found.changed)
+        problems = [Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)]
+        if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
+            # This command is of the same package, and lacks the same.
+            problems = [Problem(f"the module is not whole, there is no {found.missing}", _INSTALL_AGAIN)]
     verdict = state.NOT_REGISTERED if problems else state.REGISTERED
-    return State(verdict, tuple(problems), tuple(notes), unregistered=unregistered)
+    return State(verdict, tuple(problems), found.notes, unregistered=unregistered)
+
+
+def _registration(host: Host) -> State:
+    """Return the state of this machine as an image; without cloud-init there is nothing to register with."""
+    from ..image import registration
+    from ..image.root import ImageError, Root
+
+    root = host.at("/")
+    if not registration.has_cloud_init(Root(root)):
+        return State(state.NOT_CONFIGURED, notes=("no cloud-init here that would run the module",))
+    try:
+        return image_status(root)
+    except ImageError as error:
+        problem = Problem(f"cloud-init may not run the module: {error}", "correct that, then ssh-keepalive register")
+        return State(state.NOT_REGISTERED, (problem,))
 
 
 def unknown(error: Exception, root: str = "/") -> State:
@@ -152,37 +180,7 @@ def unknown(error: Exception, root: str = "/") -> State:
     return State(state.UNKNOWN, problems)
 
 
-def _registration(root: str) -> Tuple[Optional[Tuple[str, ...]], List[Problem], List[str]]:
-    from ..image import registration
-    from ..image.root import ImageError, Root
-
-    if not registration.has_cloud_init(Root(root)):
-        return None, [], ["no cloud-init here that would run the module"]
-    try:
-        return _unregistered(root)
-    except ImageError as error:
-        message = f"cloud-init may not run the module: {error}"
-        return None, [Problem(message, "correct that, then ssh-keepalive register")], []
-
-
-def _unregistered(root: str) -> Tuple[Tuple[str, ...], List[Problem], List[str]]:
-    from ..image import registration
-    from ..image.root import Root, option
-
-    found = registration.status(Root(root))
-    of_root = option(root)
-    if found.missing:
-        problem = Problem(f"the module is not installed, there is no {found.missing}", _INSTALL + of_root)
-        if not of_root and not found.missing.endswith(f"/{MODULE}.py"):
-            # This command is of the same package, and lacks the same.
-            problem = Problem(f"the module is not whole, there is no {found.missing}", _INSTALL_AGAIN)
-        return (found.missing, *found.changed), [problem], list(found.notes)
-    remedy = "ssh-keepalive register" + of_root
-    problems = [Problem(f"{file} is not as it was registered", remedy) for file in found.changed]
-    return found.changed, problems, list(found.notes)
-
-
-def _not_done(host: Host, request: instance.Request, root: str) -> List[Problem]:
+def _not_done(request: instance.Request, host: Host) -> List[Problem]:
     """Return the problem of a policy that cloud-init's configuration asks for, and that is not there."""
     asked, error = _asked(request)
     if error:
@@ -195,7 +193,7 @@ def _not_done(host: Host, request: instance.Request, root: str) -> List[Problem]
     message = f"{', '.join(request.sources)} asks for a policy, and there is no {files.policy_file(host)}"
     if failure:
         return [Problem(f"{message}: {failure.reason}", f"correct that, then {RUN_AGAIN}")]
-    if not instance.has_run(root):
+    if not instance.has_run(host):
         message += f": {_why_not_run(request)}"
     return [Problem(message, RUN_AGAIN)]
 
@@ -222,7 +220,7 @@ def _refusal(request: instance.Request, error: PolicyError) -> Problem:
     return Problem(f"{', '.join(request.sources)} asks for what is refused: {error}", _APPLY)
 
 
-def _inspect(text: str, request: instance.Request, host: Host, root: str) -> State:
+def _inspect(text: str, request: instance.Request, host: Host) -> State:
     found = State(state.ENFORCED, request=request)
     written = sshd_config.read_policy(text)
     if written is None:
@@ -243,7 +241,7 @@ def _inspect(text: str, request: instance.Request, host: Host, root: str) -> Sta
     findings = inspection.inspect(known, text, settings, questions, host)
     problems = [*findings.problems, *_profile_problems(settings, host)]
     refused = _refused(request, server, questions)
-    if _is_by_hand(found, host, root):
+    if _is_by_hand(found, host):
         findings.notes += [problem.message for problem in refused]
     else:
         problems += refused

@@ -45,12 +45,19 @@ class Boot:
         assert done.stdout in (b"", b"called\n")
         return done.returncode == 0, done.stdout != b""
 
+    def init_script(self, script="/etc/init.d/cloud-init-local", verb="start"):
+        """Read what an init script reads, as it does when it is told something; return whether that has registered."""
+        defaults = self.folder / "defaults"
+        defaults.write_text(register_unit.render_defaults(self.schema))
+        command = ["/bin/sh", "-ec", ". {}".format(defaults), script, verb]
+        return subprocess.run(command, stdout=subprocess.PIPE).stdout == b"called\n"
+
 
 @pytest.fixture
 def boot(tmp_path, monkeypatch):
     machine = Boot(tmp_path)
     for module, names in (
-        (register_unit, ("CLOUD_CFG", "CLOUD_CFG_FOLDER", "MODULE_LIST", "RUNTIME_CFG")),
+        (register_unit, ("CLOUD_CFG", "CLOUD_CFG_FOLDER", "MODULE_LIST", "RUNTIME_CFG", "RUNTIME_CFG_FOLDER")),
         (module_list, ("CLOUD_CFG", "CLOUD_CFG_FOLDER", "MODULE_LIST")),
     ):
         for name in names:
@@ -138,6 +145,17 @@ def test_the_list_of_this_boot_will_do(boot):
     assert boot.unit() == (False, True)
     make(boot.folder, {RUNTIME: "datasource_list: [x]\n" + text})
     assert boot.unit() == (True, False)
+
+
+def test_only_the_start_of_the_first_init_script_registers(boot):
+    assert not boot.init_script()
+    make(boot.folder, {CFG: "cloud_init_modules: [migrator]\n"})
+    assert boot.init_script()
+    # As the links in rc?.d are called
+    assert boot.init_script("/etc/rcS.d/S16cloud-init-local")
+    for verb in ("stop", "status", "restart", "force-reload", ""):
+        assert not boot.init_script(verb=verb)
+    assert not boot.init_script("/etc/init.d/cloud-init")
 
 
 def test_the_times_of_a_boot_are_bounded():

@@ -1,17 +1,16 @@
 """The module's registration with an image's cloud-init, and its end."""
 
-import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 import yaml
 from images import (
     CLEAN,
-    DIVERSION,
     LIST,
-    NEW,
-    OLD,
+    MODULE,
     ORIGINAL,
     PACKAGES,
     REGISTER_UNIT,
@@ -20,8 +19,8 @@ from images import (
     SCHEMA,
     UNIT,
     UNIT_LINKS,
-    known,
-    lay_in,
+    UNITS,
+    changed,
     make,
     modules,
     refused,
@@ -30,12 +29,10 @@ from images import (
 )
 from ssh_keepalive.image import module_files, note_unit, register_unit
 from ssh_keepalive.image.cloud_init_schema import has_key
-from ssh_keepalive.image.installation import install, uninstall
+from ssh_keepalive.image.installation import install
+from ssh_keepalive.image.module_files import SOURCE
 from ssh_keepalive.image.registration import has_cloud_init, register, status, unregister
 from ssh_keepalive.image.root import ImageError, Root
-
-UNITS = {UNIT, *UNIT_LINKS, REGISTER_UNIT, REGISTER_UNIT_LINK}
-MODULE = {PACKAGES + "/cc_ssh_keepalive.py": ""}
 
 
 def test_an_image_has_cloud_init_or_not(folder, root):
@@ -89,107 +86,29 @@ def test_a_changed_list_is_taken_over_by_the_next_registration(folder, root, run
     assert modules(folder) == ["new", "ssh", ["ssh_keepalive"]]
 
 
-def test_the_original_is_given_back_with_all_that_is_its_own(folder, root, schema):
-    os.utime(str(schema), (1, 1))
-    before, found = tree(folder), schema.stat()
-    install(root)
-    assert has_key(schema.read_text())
-    assert stat.S_IMODE(schema.stat().st_mode) == 0o644
-    once, inode = tree(folder), schema.stat().st_ino
-    install(root)
-    assert tree(folder) == once
-    assert schema.stat().st_ino == inode
-    uninstall(root)
-    assert tree(folder) == before
-    after = schema.stat()
-    assert (after.st_ino, after.st_mtime, after.st_nlink) == (found.st_ino, found.st_mtime, 1)
+ANOTHER = "import sys; from ssh_keepalive.image import registration as r; r.register(r.Root(sys.argv[1]))"
 
 
-def test_an_upgraded_schema_is_registered_anew_and_stays(folder, root, schema):
-    install(root)
-    upgrade(schema)
-    install(root)
-    assert set(yaml.safe_load(schema.read_text())["properties"]) == {"ssh_pwauth", "ssh_keepalive"}
-    assert (folder / ORIGINAL).read_text() == NEW
-    uninstall(root)
-    assert schema.read_text() == NEW
-    assert not (folder / ORIGINAL).exists()
-
-
-def test_an_upgraded_schema_is_not_replaced_by_the_old_original(folder, root, schema):
-    install(root)
-    upgrade(schema)
-    inode = schema.stat().st_ino
-    uninstall(root)
-    assert (schema.read_text(), schema.stat().st_ino) == (NEW, inode)
-    assert not (folder / ORIGINAL).exists()
-
-
-@pytest.mark.parametrize("moved", [False, True], ids=["dpkg-divert --no-rename", "dpkg-divert --rename"])
-def test_an_upgrade_that_is_diverted_to_the_original(folder, root, schema, moved):
-    if moved:
-        schema.rename(folder / ORIGINAL)
-    install(root)
-    make(folder, DIVERSION)
-    assert (folder / ORIGINAL).read_text() == OLD
-    upgrade(folder / ORIGINAL)
+@pytest.mark.parametrize("name", ["symlink", "fsync", "rename"])
+@pytest.mark.parametrize("nth", [0, 2])
+def test_two_registrations_at_once_are_as_good_as_one(folder, root, schema, units, monkeypatch, name, nth):
+    make(folder, MODULE)
     register(root)
-    assert set(yaml.safe_load(schema.read_text())["properties"]) == {"ssh_pwauth", "ssh_keepalive"}
-    assert (folder / ORIGINAL).read_text() == NEW
+    wanted = tree(folder)
     unregister(root)
-    assert schema.read_text() == NEW
-    assert not (folder / ORIGINAL).exists()
+    real, calls = getattr(os, name), []
 
+    def another_comes(*arguments):
+        calls.append(arguments)
+        if len(calls) == nth + 1:
+            command = [sys.executable, "-c", ANOTHER, str(folder)]
+            subprocess.run(command, env={**os.environ, "PYTHONPATH": SOURCE}, check=True)
+        return real(*arguments)
 
-def test_an_original_that_was_moved_away_is_moved_back(folder, root, schema):
-    schema.rename(folder / ORIGINAL)
-    unregister(root)
-    assert schema.read_text() == OLD
-    assert not (folder / ORIGINAL).exists()
-
-
-def test_without_the_original_our_key_is_taken_out_of_the_schema(folder, root, schema):
-    upgrade(schema)
-    install(root)
-    registered = schema.read_text()
-    (folder / ORIGINAL).unlink()
-    install(root)
-    assert schema.read_text() == registered
-    assert not (folder / ORIGINAL).exists()
-    uninstall(root)
-    assert schema.read_text() == NEW
-
-
-def test_a_registration_that_stopped_half_way_is_gone_on_with(folder, root, schema):
-    before = tree(folder)
-    os.link(str(schema), str(folder / ORIGINAL))
-    install(root)
-    assert has_key(schema.read_text())
-    uninstall(root)
-    assert tree(folder) == before
-
-
-def test_what_a_killed_registration_left_staged_goes(folder, root, schema):
-    before = tree(folder)
-    install(root)
-    staged = schema.with_name(".schema-cloud-config-v1.json.new")
-    staged.write_text("")
-    uninstall(root)
-    assert tree(folder) == before
-
-
-def test_a_damaged_schema_is_refused(folder, root, schema):
-    schema.write_text("{")
-    message = (
-        "/{}: not cloud-init's schema, install cloud-init again: "
-        "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
-    )
-    assert refused(folder) == message.format(SCHEMA)
-    assert refused(folder, uninstall) == message.format(SCHEMA)
-    schema.write_text(OLD)
-    install(root)
-    (folder / ORIGINAL).write_text("{")
-    assert refused(folder, unregister) == message.format(ORIGINAL)
+    monkeypatch.setattr(os, name, another_comes)
+    register(root)
+    assert len(calls) > nth
+    assert tree(folder) == wanted
 
 
 def test_cloud_init_clean_gets_its_script_and_loses_it_again(folder, root, clean_d):
@@ -259,13 +178,6 @@ def test_a_link_that_leads_elsewhere_is_made_anew(folder, root, units):
 def test_an_image_without_systemd_gets_no_unit(folder, root):
     install(root)
     assert [name for name in tree(folder) if "systemd" in name] == []
-
-
-def changed(root):
-    """Return which files register would change, of an image that has the module."""
-    found = status(root)
-    assert found.missing is None
-    return list(found.changed)
 
 
 def test_status_names_a_unit_that_is_gone(folder, root, units):
@@ -456,72 +368,6 @@ def test_with_a_read_only_etc_a_booted_machine_has_its_list_elsewhere(folder, ro
     assert (folder / LIST).read_bytes() == before
     assert yaml.safe_load((folder / RUNTIME).read_text())["cloud_init_modules"] == ["new", "ssh", ["ssh_keepalive"]]
     assert changed(root) == []
-
-
-@pytest.mark.parametrize("text", [OLD, NEW], ids=["from-22.2", "from-23.4"])
-@pytest.mark.parametrize("diverted", [False, True], ids=["install", "package"])
-@pytest.mark.parametrize("before", [False, True], ids=["after-ours", "before-ours"])
-def test_another_tools_key_survives(folder, root, schema, text, diverted, before):
-    upgrade(schema, text)
-    if before:
-        lay_in(schema)
-    install(root)
-    make(folder, DIVERSION if diverted else {})
-    if not before:
-        lay_in(schema)
-    for _ in range(2):
-        register(root)
-        assert known(schema) == ["other", "ssh_keepalive"]
-        assert changed(root) == []
-    unregister(root)
-    assert known(schema) == ["other"]
-    assert not (folder / ORIGINAL).exists()
-    register(root)
-    assert known(schema) == ["other", "ssh_keepalive"]
-
-
-@pytest.mark.parametrize("place", [0, None], ids=["first", "last"])
-def test_another_tools_key_survives_wherever_it_lays_it_in(folder, root, schema, place):
-    upgrade(schema)
-    install(root)
-    lay_in(schema, place=place)
-    register(root)
-    assert known(schema) == ["other", "ssh_keepalive"]
-    uninstall(root)
-    assert known(schema) == ["other"]
-
-
-def test_another_tools_key_survives_an_upgrade_that_is_diverted(folder, root, schema):
-    upgrade(schema, NEW.replace("ssh_pwauth", "obsolete"))
-    install(root)
-    make(folder, DIVERSION)
-    lay_in(schema)
-    for _ in range(2):
-        upgrade(folder / ORIGINAL)
-        register(root)
-        assert known(schema) == ["other", "ssh_keepalive"]
-        assert set(json.loads(schema.read_text())["properties"]) == {"ssh_pwauth", "other", "ssh_keepalive"}
-        assert (folder / ORIGINAL).read_text() == NEW
-    upgrade(folder / ORIGINAL)
-    unregister(root)
-    assert known(schema) == ["other"]
-
-
-def test_another_tools_key_that_went_again_is_gone_and_the_original_is_given_back(folder, root, schema):
-    upgrade(schema)
-    lay_in(schema)
-    install(root)
-    registered = json.loads(schema.read_text())
-    for names in (registered["$defs"], registered["properties"]):
-        for name in ("other", "cc_other"):
-            names.pop(name, None)
-    registered["allOf"].remove({"$ref": "#/$defs/cc_other"})
-    registered["$defs"]["all_modules"]["enum"].remove("other")
-    schema.write_text(json.dumps(registered, indent=2) + "\n")
-    register(root)
-    assert known(schema) == ["ssh_keepalive"]
-    unregister(root)
-    assert schema.read_text() == NEW
 
 
 DEFAULTS = "etc/default/cloud-init"

@@ -1,10 +1,13 @@
 """Files that stay inside a root."""
 
+import functools
 import os
 
 import pytest
 from images import make
 from ssh_keepalive.image.root import ImageError, Root
+from ssh_keepalive.machine import host
+from ssh_keepalive.machine.host import Host
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
@@ -58,13 +61,23 @@ def test_a_file_is_written_anew_only_if_that_changes_it(folder, root):
     assert os.listdir(str(folder / "new")) == ["x"]
 
 
+RESTORECON = """\
+#!/bin/sh
+echo "$@" >>"$0.calls"
+case $* in
+*wrong*) echo "no policy" >&2; exit 1 ;;
+*slow*) exec sleep 9 ;;
+esac
+"""
+
+
 @pytest.fixture
 def restorecon(tmp_path, monkeypatch):
-    """A restorecon that notes its arguments, and fails when it is told one that is called wrong."""
+    """A restorecon that notes its arguments, fails for a file called wrong, and takes long for one called slow."""
     program = tmp_path / "restorecon"
-    program.write_text('#!/bin/sh\necho "$@" >>"$0.calls"\ncase $* in *wrong*) echo "no policy" >&2; exit 1; esac\n')
+    program.write_text(RESTORECON)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setattr(host, "Host", functools.partial(Host, path=f"{tmp_path}:/bin"))
     return program
 
 
@@ -78,6 +91,12 @@ def test_a_running_machines_files_get_the_selinux_contexts_of_their_names(tmp_pa
 def test_a_context_that_cannot_be_set_is_a_note(tmp_path, restorecon):
     (tmp_path / "wrong").touch()
     assert Root("/").label([f"{tmp_path}/wrong"]) == ["restorecon: no policy"]
+
+
+def test_contexts_that_are_not_set_in_time_are_a_note(tmp_path, restorecon, monkeypatch):
+    monkeypatch.setitem(Host.run.__kwdefaults__, "seconds", 0.3)
+    (tmp_path / "slow").touch()
+    assert Root("/").label([f"{tmp_path}/slow"]) == [f"restorecon {tmp_path}/slow did not answer within 0.3 s"]
 
 
 def test_no_context_is_set_in_an_image(tmp_path, folder, root, restorecon):

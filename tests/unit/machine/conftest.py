@@ -4,6 +4,7 @@ import pytest
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError
 from ssh_keepalive.policy import Policy
+from states import POLICY
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +28,21 @@ def refused(machine):
         return machine.shown(caught.value)
 
     return refuse
+
+
+@pytest.fixture
+def enforced(machine):
+    """A machine with a policy, and an sshd that has read it."""
+    apply(POLICY, machine.host())
+    machine.start()
+    machine.forget_calls()
+    return machine
+
+
+@pytest.fixture
+def running(machine):
+    """Return a machine with an older policy, and an sshd that has read it."""
+    apply(Policy(client_alive_interval=99, client_alive_count_max=2), machine.host())
+    machine.start()
+    machine.forget_calls()
+    return machine

@@ -35,7 +35,7 @@ def test_the_number_of_processes_does_not_grow_with_the_policy(machine, count):
     assert report.notes == note
     assert len(machine.calls("sshd")) == 4 + sets  # its version, a candidate, nobody, root
     machine.forget_calls()
-    state = status(machine.host(), str(machine.root))
+    state = status(machine.host())
     assert state.verdict == "enforced"
     assert state.notes[: len(note)] == note
     assert len(machine.calls("sshd")) == 3 + sets
@@ -46,7 +46,7 @@ def test_an_entry_of_250_patterns_is_one_although_sshd_cuts_its_line(machine):
     entry = Entry("user", tuple("customer-{:03}".format(number) for number in range(250)), None, 60, 3)
     assert apply(POLICY._replace(match=(entry,)), machine.host()).notes == ()
     machine.forget_calls()
-    assert status(machine.host(), str(machine.root)).verdict == "enforced"
+    assert status(machine.host()).verdict == "enforced"
     assert len(machine.calls("sshd")) == 4
 
 

@@ -1,5 +1,7 @@
 import pytest
+from images import make
 from ssh_keepalive.machine import instance
+from ssh_keepalive.machine.host import Host
 
 IMAGE = "etc/cloud/cloud.cfg.d/95_x.cfg"
 VENDOR = "var/lib/cloud/instance/vendor-cloud-config.txt"
@@ -60,18 +62,10 @@ COMMAND_LINE = "the kernel's command line"
     ],
 )
 def test_what_is_asked_and_by_whom(tmp_path, files, section, sources):
-    for path, text in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    found = instance.request(str(tmp_path))
+    make(tmp_path, files)
+    found = instance.request(Host(root=str(tmp_path)))
     assert found.section == section
     assert [source.replace(str(tmp_path) + "/", "") for source in found.sources] == sources
-
-
-def write(root, files):
-    for path, text in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
 
 
 RAW, MADE = "var/lib/cloud/instance/user-data.txt", USER
@@ -151,25 +145,25 @@ CONDITION = "{% if v1.region == 'eu' %}\nssh_keepalive: true\n{% endif %}"
     ],
 )
 def test_what_is_ignored_and_why(tmp_path, files, reasons):
-    write(tmp_path, files)
-    found = instance.request(str(tmp_path))
+    make(tmp_path, files)
+    found = instance.request(Host(root=str(tmp_path)))
     assert [one.reason.replace(str(tmp_path) + "/", "") for one in found.misreadings] == reasons
 
 
 def test_what_is_hidden_by_a_byte_order_mark_is_ignored(tmp_path):
-    write(tmp_path, {RAW: "", MADE: ""})
+    make(tmp_path, {RAW: "", MADE: ""})
     (tmp_path / RAW).write_bytes(POLICY.encode("utf-16"))
-    (found,) = instance.request(str(tmp_path)).misreadings
+    (found,) = instance.request(Host(root=str(tmp_path))).misreadings
     assert found.reason.endswith(
         "user-data.txt:1:1: a byte order mark hides #cloud-config from cloud-init: save it as UTF-8 without one"
     )
 
 
 def test_what_is_no_file_is_passed_over(tmp_path):
-    write(tmp_path, {IMAGE: "ssh_keepalive: true"})
+    make(tmp_path, {IMAGE: "ssh_keepalive: true"})
     (tmp_path / IMAGE).with_name("50_folder.cfg").mkdir()
     (tmp_path / IMAGE).with_name("60_link.cfg").symlink_to("60_link.cfg")
-    assert instance.request(str(tmp_path)).section is True
+    assert instance.request(Host(root=str(tmp_path))).section is True
 
 
 @pytest.mark.parametrize(
@@ -198,5 +192,5 @@ def test_what_is_no_file_is_passed_over(tmp_path):
     ],
 )
 def test_who_has_cloud_init_not_run_the_module(tmp_path, files, unlisted):
-    write(tmp_path, files)
-    assert instance.request(str(tmp_path)).unlisted.replace(str(tmp_path) + "/", "") == unlisted
+    make(tmp_path, files)
+    assert instance.request(Host(root=str(tmp_path))).unlisted.replace(str(tmp_path) + "/", "") == unlisted

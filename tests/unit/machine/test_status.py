@@ -1,71 +1,14 @@
 """The state of a machine: what was asked, what is expected, and what sshd says."""
 
-import json
-import os
 import re
-import time
-from pathlib import Path
 
 import pytest
-from jsonschema import Draft4Validator
 from ssh_keepalive.machine import files
 from ssh_keepalive.machine.apply import apply
-from ssh_keepalive.machine.problem import RUN_AGAIN
-from ssh_keepalive.machine.report import as_json, as_text
-from ssh_keepalive.machine.status import note, status
 from ssh_keepalive.policy import Entry, Policy
+from states import DROP_IN, POLICY, PROMISE, told
 
-POLICY = Policy(unresponsive_timeout=180)
-PROMISE = "a client that stopped answering is disconnected 180 s after its last sign of life"
 NO_CLOUD_INIT = "note: no cloud-init here that would run the module"
-SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "schema/status.schema.json").read_text())
-DROP_IN = "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf"
-INSTANCE = "/var/lib/cloud/instance"
-NOT_THERE = "user-data asks for a policy, and there is no " + DROP_IN
-CHANGE = "ssh-keepalive apply FILE, with a policy that it can enforce"
-
-
-@pytest.fixture
-def enforced(machine):
-    """A machine with a policy, and an sshd that has read it."""
-    apply(POLICY, machine.host())
-    machine.start()
-    machine.forget_calls()
-    return machine
-
-
-def told(machine, code, **changes):
-    """Return what is said of a machine, which stays as it is."""
-    before = machine.files(), sorted(str(path) for path in machine.run.rglob("*"))
-    found = status(machine.host(**changes), str(machine.root))
-    assert (machine.files(), sorted(str(path) for path in machine.run.rglob("*"))) == before
-    assert machine.verbs() == []
-    Draft4Validator(SCHEMA).validate(json.loads(json.dumps(as_json(found))))
-    lines = machine.shown(as_text(found)).splitlines()
-    assert found.exit_code == code, lines
-    return lines
-
-
-def asks(machine, section):
-    """Have cloud-init's configuration of this instance ask for something."""
-    handed(machine, {"cloud-config.txt": "ssh_keepalive: " + section, "sem/config_ssh_keepalive": ""})
-
-
-def handed(machine, files, folder="var/lib/cloud/instance"):
-    """Have files of this instance, or of another folder, say something."""
-    for name, text in files.items():
-        file = machine.root / folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-
-def fails(machine, error):
-    """Have cloud-init have written down how the module failed."""
-    result = machine.root / "run/cloud-init/status.json"
-    result.parent.mkdir(parents=True)
-    stage = {"errors": ["('ssh', OSError(1))", error], "start": 1.0, "finished": 2.0}
-    result.write_text(json.dumps({"v1": {"datasource": None, "stage": None, "init": stage}}))
-    return str(result)
 
 
 def test_an_enforced_policy(enforced):
@@ -91,211 +34,6 @@ def test_a_newer_sshd_is_asked_for_its_configuration_alone(enforced):
 
 def test_nothing_is_configured(machine):
     assert told(machine, 0) == ["not configured", NO_CLOUD_INIT]
-
-
-@pytest.mark.parametrize(
-    ("section", "message", "remedy"),
-    [
-        ("true", NOT_THERE, RUN_AGAIN),
-        (
-            "{unresponsive_timeout: 1s}",
-            "user-data asks for what is refused: ssh_keepalive.unresponsive_timeout: '1s': "
-            "expected a time from 15s to 1d, for example 3m",
-            CHANGE,
-        ),
-    ],
-)
-def test_what_was_asked_and_is_not_there(machine, section, message, remedy):
-    asks(machine, section)
-    assert told(machine, 1)[:2] == ["not enforced: " + message, "remedy: " + remedy]
-
-
-def test_what_was_asked_before_the_module_was_there(machine):
-    handed(machine, {"cloud-config.txt": "ssh_keepalive: true"})
-    assert told(machine, 1)[:2] == [
-        "not enforced: " + NOT_THERE + ": cloud-init has not run the module on this instance",
-        "remedy: " + RUN_AGAIN,
-    ]
-
-
-def test_a_failure_for_a_section_that_came_in_another_way(machine):
-    fails(machine, "('ssh_keepalive', SshdError('no luck'))")
-    assert told(machine, 1)[:2] == [
-        "not enforced: cloud-init's module has failed: no luck",
-        "remedy: correct that, then " + RUN_AGAIN,
-    ]
-
-
-IGNORED = (
-    "cloud-init has ignored ssh_keepalive in user-data: "
-    + INSTANCE
-    + "/user-data.txt:3:1: not YAML: a tab, indent with spaces"
-)
-COPY = "cp {}/user-data.txt FILE, correct that in FILE, then ssh-keepalive apply FILE".format(INSTANCE)
-WITH_TAB = {"user-data.txt": "#cloud-config\nssh_keepalive: true\n\t- a\n", "cloud-config.txt": "#cloud-config\n{}\n"}
-
-
-def test_what_cloud_init_has_ignored(machine):
-    handed(machine, WITH_TAB)
-    assert told(machine, 1)[:2] == ["not enforced: " + IGNORED, "remedy: " + COPY]
-
-
-def test_what_cloud_init_has_ignored_beside_the_images_default(enforced):
-    handed(enforced, WITH_TAB)
-    handed(enforced, {"95_x.cfg": "ssh_keepalive: true"}, "etc/cloud/cloud.cfg.d")
-    assert told(enforced, 1)[:2] == ["not enforced: " + IGNORED, "remedy: " + COPY]
-
-
-def test_what_cloud_init_has_ignored_and_somebody_has_applied(enforced):
-    handed(enforced, WITH_TAB)
-    begins(enforced, -1)
-    lines = told(enforced, 0)
-    assert (lines[0], lines[-2]) == ("enforced: " + PROMISE, "note: " + IGNORED)
-
-
-def begins(machine, seconds):
-    """Have this instance have begun so long after the policy was written."""
-    began = machine.file.stat().st_mtime + seconds
-    handed(machine, {"sem/consume_data": ""})
-    os.utime(str(machine.root / "var/lib/cloud/instance/sem/consume_data"), (began, began))
-
-
-def test_what_cloud_init_has_ignored_beside_an_earlier_instances_policy(enforced):
-    handed(enforced, WITH_TAB)
-    begins(enforced, 1)
-    assert told(enforced, 1)[:2] == ["not enforced: " + IGNORED, "remedy: " + COPY]
-
-
-def test_an_earlier_instances_policy_where_the_module_has_not_run(enforced):
-    handed(enforced, {"cloud-config.txt": "ssh_keepalive: {unresponsive_timeout: 1h}"})
-    begins(enforced, 1)
-    assert told(enforced, 1)[:2] == [
-        "not enforced: user-data asks for another policy: cloud-init has not run the module on this instance",
-        "remedy: " + RUN_AGAIN,
-    ]
-    # One that was applied by hand
-    begins(enforced, -1)
-    assert told(enforced, 0)[0] == "enforced: " + PROMISE
-
-
-def test_what_is_ignored_of_vendor_data_and_overridden_is_a_note(enforced):
-    asks(enforced, "{unresponsive_timeout: 3m}")
-    handed(enforced, {"vendor-data.txt": "---\n" + WITH_TAB["user-data.txt"], "vendor-cloud-config.txt": ""})
-    lines = told(enforced, 0)
-    assert lines[0] == "enforced: " + PROMISE
-    assert any(line.startswith("note: cloud-init has ignored ssh_keepalive in vendor-data: ") for line in lines)
-
-
-def test_what_is_ignored_of_vendor_data_and_user_data_has_taken_off(machine):
-    asks(machine, "false")
-    handed(machine, {"vendor-data.txt": "---\n" + WITH_TAB["user-data.txt"], "vendor-cloud-config.txt": ""})
-    assert told(machine, 0)[0] == "not configured"
-
-
-def test_what_cloud_init_has_ignored_and_would_change_nothing(machine):
-    handed(machine, {"user-data.txt": "I2Nsb3VkLWNvbmZpZwpzc2hfa2VlcGFsaXZlOiBmYWxzZQo=", "cloud-config.txt": ""})
-    assert told(machine, 0)[0] == "not configured"
-
-
-LIST = "#cloud-config\nssh_keepalive: true\ncloud_init_modules: [ssh]\n"
-UNLISTED = "user-data, {}/user-data.txt:3:1, names cloud_init_modules without ssh_keepalive".format(INSTANCE)
-
-
-def test_a_list_of_modules_without_ours(machine):
-    handed(machine, {"user-data.txt": LIST, "cloud-config.txt": LIST})
-    assert told(machine, 1)[:2] == ["not enforced: {}: {}".format(NOT_THERE, UNLISTED), "remedy: " + RUN_AGAIN]
-
-
-def test_a_list_of_modules_without_ours_is_told_where_the_policy_is_in_effect(enforced):
-    handed(enforced, {"user-data.txt": LIST, "cloud-config.txt": LIST})
-    lines = told(enforced, 0)
-    assert lines[0] == "enforced: " + PROMISE
-    assert "note: " + UNLISTED + ", cloud-init does not run it on this instance" in lines
-    assert as_json(status(enforced.host(), str(enforced.root)))["request"]["runs_module"] is False
-
-
-def noted(machine):
-    """Return the verdict of the unit, and what it says, as it is said on a machine."""
-    found = note(machine.host(), str(machine.root))
-    return found.verdict, found.exit_code, [machine.shown(problem) for problem in found.problems]
-
-
-def test_the_unit_says_nothing_of_what_is_in_effect(enforced):
-    asks(enforced, "{unresponsive_timeout: 3m}")
-    assert noted(enforced) == ("enforced", 0, [])
-    assert len(enforced.calls("sshd")) == 2
-
-
-def test_the_unit_says_nothing_of_a_machine_without_a_policy(machine):
-    assert noted(machine) == ("not-configured", 0, [])
-    assert machine.calls("sshd") == []
-
-
-def test_the_unit_fails_for_what_is_not_in_effect(enforced):
-    asks(enforced, "{unresponsive_timeout: 3m}")
-    (enforced.file.parent / "00-a.conf").write_text("ClientAliveInterval 7\n")
-    problem = "ClientAliveInterval is 7 where 5 is expected, /etc/ssh/sshd_config.d/00-a.conf:1 overrides it"
-    verdict, code, problems = noted(enforced)
-    assert (verdict, code, problems[:1]) == ("not-enforced", 1, [problem + ": remove that line and restart sshd"])
-    # What others have changed since it may have read, or not.
-    assert [one.split(" has read ")[0] for one in problems[1:]] == ["whether ssh.service (process 5000001, port 22)"]
-
-
-def test_the_unit_fails_for_what_was_ignored(enforced):
-    handed(enforced, WITH_TAB)
-    handed(enforced, {"95_x.cfg": "ssh_keepalive: true"}, "etc/cloud/cloud.cfg.d")
-    assert noted(enforced) == ("not-enforced", 1, ["{}: {}".format(IGNORED, COPY)])
-
-
-def test_who_has_asked_is_told_of_what_is_unknown_too(enforced):
-    asks(enforced, "{unresponsive_timeout: 3m}")
-    enforced.set("sshd", answers={"-V": (0, "", "")})
-    lines = told(enforced, 2)
-    assert lines[0] == "unknown: /usr/sbin/sshd -V names no OpenSSH version: exit 0 without a word"
-    assert "asked by: user-data" in lines
-
-
-def test_what_the_unit_cannot_tell_is_unknown(enforced):
-    said = "Missing privilege separation directory: /run/sshd"
-    enforced.set("sshd", answers={"-ddd": (255, "", "debug1: sshd version\n" + said)})
-    assert noted(enforced)[:2] == ("unknown", 2)
-
-
-# What cloud-init has written on Python 3.6, and does from 3.7 on.
-@pytest.mark.parametrize(
-    "error", ["""('ssh_keepalive', SshdError("it's so",))""", """('ssh_keepalive', SshdError("it's so"))"""]
-)
-def test_the_reason_is_told_for_which_it_is_not_there(machine, error):
-    asks(machine, "true")
-    fails(machine, error)
-    assert told(machine, 1)[0] == (
-        "not enforced: user-data asks for a policy, and there is no " + DROP_IN + ": it's so"
-    )
-
-
-def test_an_older_policy_than_the_one_that_failed(enforced):
-    asks(enforced, "{unresponsive_timeout: 1h}")
-    assert told(enforced, 0)[0] == "enforced: " + PROMISE
-    result = fails(enforced, "('ssh_keepalive', SshdError('no luck'))")
-    later = time.time() + 60
-    os.utime(result, (later, later))
-    assert told(enforced, 1)[:2] == [
-        "not enforced: cloud-init's configuration was refused, this is an older policy: no luck",
-        "remedy: correct that, then " + RUN_AGAIN,
-    ]
-    # One that was applied by hand after that
-    os.utime(result, (1000, 1000))
-    assert told(enforced, 0)[0] == "enforced: " + PROMISE
-
-
-def test_who_asked_for_what_is_enforced(enforced):
-    asks(enforced, "{unresponsive_timeout: 3m}")
-    assert told(enforced, 0)[2] == "asked by: user-data"
-
-
-def test_off_is_enforced_where_nothing_is(machine):
-    asks(machine, "false")
-    assert told(machine, 0)[:2] == ["not configured", "cloud-init's configuration: false by user-data"]
 
 
 def test_each_value_that_does_not_win_is_a_problem(enforced):
@@ -490,37 +228,6 @@ def test_a_drop_in_without_a_policy(enforced):
     ]
 
 
-def test_a_cloud_init_that_cannot_run_the_module(enforced):
-    file = enforced.root / "usr/lib/python3/dist-packages/cloudinit/version.py"
-    file.parent.mkdir(parents=True)
-    file.write_text("")
-    lines = told(enforced, 1)
-    assert lines[:3] == [
-        "not registered: cloud-init may not run the module: "
-        "/etc/cloud/cloud.cfg: not in the image, install cloud-init first",
-        "remedy: correct that, then ssh-keepalive register",
-        "enforced: " + PROMISE,
-    ]
-
-
-def test_a_policy_that_was_applied_on_a_machine_without_the_module(enforced):
-    packages = "/usr/lib/python3/dist-packages/"
-    for name, text in (
-        (packages + "cloudinit/version.py", ""),
-        ("/etc/cloud/cloud.cfg", "cloud_init_modules: [ssh]"),
-        ("/etc/cloud/cloud.cfg.d/README", ""),
-    ):
-        file = enforced.root / name[1:]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    lines = told(enforced, 1)
-    assert lines[:3] == [
-        "not registered: the module is not installed, there is no " + packages + "cc_ssh_keepalive.py",
-        "remedy: ssh-keepalive install --root ",
-        "enforced: " + PROMISE,
-    ]
-
-
 def test_a_policy_in_the_main_file(machine):
     machine.openssh("8.0")
     machine.main.write_text("UsePAM yes\n")
@@ -532,20 +239,6 @@ def test_a_policy_in_the_main_file(machine):
         "not enforced: ClientAliveInterval is 46 where 5 is expected: /etc/ssh/sshd_config was changed by hand",
         "remedy: ssh-keepalive reapply",
     ]
-
-
-def test_what_the_configuration_asks_and_this_sshd_cannot_do(enforced):
-    folder = enforced.root / "etc/cloud/cloud.cfg.d"
-    folder.mkdir(parents=True)
-    (folder / "95_ssh_keepalive.cfg").write_text("ssh_keepalive: {idle_timeout: 15m}\n")
-    lines = told(enforced, 1)
-    assert "asks for what is refused: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout" in lines[0]
-    assert lines[1] == "remedy: " + CHANGE
-    # Another policy is applied by hand.
-    begins(enforced, -1)
-    lines = told(enforced, 0)
-    assert lines[0] == "enforced: " + PROMISE
-    assert any("asks for what is refused: ssh_keepalive.idle_timeout: 900: " in line for line in lines[1:])
 
 
 def test_an_option_of_the_sshd_that_runs(enforced):

@@ -3,31 +3,12 @@
 import os
 import time
 
-import pytest
 from ssh_keepalive.machine.apply import apply
-from ssh_keepalive.machine.report import as_text
-from ssh_keepalive.machine.status import status
-from ssh_keepalive.policy import Policy
+from states import POLICY, PROMISE, told
 
-POLICY = Policy(unresponsive_timeout=180)
-ENFORCED = "enforced: a client that stopped answering is disconnected 180 s after its last sign of life"
+ENFORCED = "enforced: " + PROMISE
 NAME = "ssh.service (process 5000001, port 22)"
 SURVIVE = "remedy: systemctl restart ssh.service, open sessions survive"
-
-
-@pytest.fixture
-def enforced(machine):
-    """A machine with a policy, and an sshd that has read it."""
-    apply(POLICY, machine.host())
-    machine.start()
-    return machine
-
-
-def told(machine, code):
-    found = status(machine.host(), str(machine.root))
-    lines = machine.shown(as_text(found)).splitlines()
-    assert found.exit_code == code, lines
-    return lines
 
 
 def touch(file):
