@@ -61,10 +61,13 @@ def page(data: dict[str, Part]) -> str:
 
 def promises_section(part: Part) -> list[str]:
     found = part["measured"]
+    (asked,) = {one["asked"] for one in found.values()}
     return [
         "## Asked and measured",
         "",
-        "Seconds from the last sign of life of a client that is frozen, or the last traffic of a shell at its prompt.",
+        "Seconds from the last sign of life of a client that is frozen, or the last traffic of a shell at its prompt. "
+        "OpenSSH 9.2 to 9.4 compare whole seconds: in some runs Debian 12 took "
+        f"{asked // 3} s less for the articles' pair.",
         "",
         *table(["", "asked", *titles(found)], promise_rows(found)),
         "",
