@@ -37,7 +37,7 @@ REPLACED = (
 )
 SIXTY_THREE = (
     "warning: ssh_keepalive.client_alive_interval: 60 x 3 reads like 180 s, but a dead client is disconnected after "
-    "240 s, on OpenSSH 9.2 to 9.4 after 480 s: use unresponsive_timeout, which means the same everywhere"
+    "240 s, on OpenSSH 9.2 to 9.4 after 420 to 480 s: use unresponsive_timeout, which means the same everywhere"
 )
 
 

@@ -55,7 +55,7 @@ _JSON = Argument("--json", {"action": "store_true", "help": "as JSON, for progra
 _ROOT = Argument("--root", {"default": "/", "metavar": "DIR", "help": "the image's root (default: /, this machine)"})
 _WITH_CLOUD_INIT = Argument(
     "--with-cloud-init",
-    {"metavar": "FILE", "help": "cloud-init's schema-cloud-config-v1.json: print that with the key in it"},
+    {"metavar": "FILE", "help": "print cloud-init's own schema, schema-cloud-config-v1.json, with the key in it"},
 )
 
 COMMANDS = {
@@ -67,7 +67,7 @@ COMMANDS = {
     ),
     "render": Command(
         commands.render_file,
-        "print the lines that sshd gets for a policy, and the file that sets TMOUT if there is one",
+        "print the lines that sshd gets for a policy, and, where TMOUT is used, the file that sets it",
         (_FILE, _OPENSSH),
         ("render user-data --openssh 9.2", "render user-data --openssh ubuntu-24.04 2>/dev/null | less"),
     ),
@@ -99,14 +99,14 @@ COMMANDS = {
     ),
     "register": Command(
         commands.change_image,
-        "have cloud-init of an image run the module that is in it, and know its key",
+        "add the module to cloud-init's list of modules, and its key to cloud-init's schema",
         (_ROOT,),
         ("register",),
         is_for_root=True,
     ),
     "unregister": Command(
         commands.change_image,
-        "give cloud-init of an image its own list of modules and its own schema back",
+        "take the module off cloud-init's list of modules, and its key out of cloud-init's schema",
         (_ROOT,),
         ("unregister",),
         is_for_root=True,
@@ -126,14 +126,14 @@ COMMANDS = {
     ),
     "note": Command(
         commands.note_reading,
-        "note what sshd has read, and fail if that is not what was asked; a unit runs it",
+        "record what sshd has read, and fail if that is not what was asked; a unit runs it",
         (),
         ("note",),
         is_for_root=True,
     ),
     "reapply": Command(
         commands.reapply_policy,
-        "translate this machine's policy for the OpenSSH that is here now, after an upgrade",
+        "translate this machine's policy anew, after an upgrade of OpenSSH",
         (),
         ("reapply",),
         is_for_root=True,

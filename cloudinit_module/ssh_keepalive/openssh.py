@@ -4,7 +4,7 @@
 import contextlib
 import functools
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from . import patterns
 from .policy import KEY, Entry, Path, Policy, PolicyError, Problem
@@ -17,7 +17,8 @@ _FACTS = {
     # sshd_config(5) Include; release notes of 8.2
     "reads-drop-ins": ((8, 2), None),
     # Probes go out at half the pace; fixed in 9.5, commit 9d7193a83. Measured: on 9.2 an interval of 5 s sends one
-    # every 10 s, and 20/2 drops after 120 s; after 60 s on 8.4, 10.0 and 10.6.
+    # every 10 s, and 20/2 drops after 120 s; after 60 s on 8.4, 10.0 and 10.6. sshd compares whole seconds: now and
+    # then one probe goes out an interval earlier: 60/3 drops after 480 s or 420 s.
     "doubles-client-alive": ((9, 2), (9, 5)),
     # sshd_config(5) ChannelTimeout and UnusedConnectionTimeout; release notes of 9.2. A machine's own older sshd is
     # asked, since distributions add what is newer.
@@ -94,7 +95,8 @@ _FEWEST_PROBES = 3
 class Settings(NamedTuple):
     """Hold what enforces a policy on a version of OpenSSH.
 
-    `dropped_after` is when a silent client is disconnected and `tmout` what TMOUT is to be, in seconds; None for never.
+    `dropped_after` is when a silent client is disconnected at the latest, and `tmout` what TMOUT is to be, in seconds;
+    None for never.
     """
 
     policy: Policy
@@ -192,7 +194,8 @@ def promises(settings: Settings) -> Iterator[str]:
     """Yield in words what the settings have sshd do."""
     policy = settings.policy
     if settings.dropped_after is not None:
-        yield f"a client that stopped answering is disconnected {settings.dropped_after} s after its last sign of life"
+        after = drop_times(policy, settings.version)
+        yield f"a client that stopped answering is disconnected {after} s after its last sign of life"
     elif "ClientAliveInterval" in dict(settings.directives):
         yield "sshd disconnects no silent client"
     else:
@@ -258,7 +261,7 @@ def _cannot(path: Path, value: Union[int, str], version: Version, why: str) -> P
 
 
 def client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directives, Optional[int]]:
-    """Return the directives against dead clients, and when a silent client is gone."""
+    """Return the directives against dead clients, and when a silent client is gone at the latest, in seconds."""
     interval, count = times.client_alive_interval, times.client_alive_count_max
     factor = 2 if has(version, "doubles-client-alive") else 1
     if times.unresponsive_timeout is not None:
@@ -268,6 +271,17 @@ def client_alive(times: Union[Policy, Entry], version: Version) -> Tuple[Directi
     # Not interval x count, as sshd_config(5) reads: the count is exceeded only at the next interval's end.
     dropped_after = factor * interval * (count + 1) or None
     return (("ClientAliveInterval", str(interval)), ("ClientAliveCountMax", str(count))), dropped_after
+
+
+def drop_times(times: Union[Policy, Entry], version: Version, name: Callable[[int], str] = str) -> str:
+    """Return in words when a silent client is gone, for times that have one disconnected.
+
+    `name` names a number of seconds. The interval that unresponsive_timeout gets is too short to be told.
+    """
+    dropped_after = client_alive(times, version)[1] or 0
+    if times.client_alive_interval and has(version, "doubles-client-alive"):
+        return f"{name(dropped_after - times.client_alive_interval)} to {name(dropped_after)}"
+    return name(dropped_after)
 
 
 def _idle(times: Union[Policy, Entry]) -> Directives:
@@ -294,7 +308,8 @@ def _choose(timeout: int, factor: int) -> Tuple[int, int]:
     """Return the interval (seconds) and the count that drop a silent client at `timeout`, never later.
 
     Probes are as far apart as is usual, where that drops it at most 2 s or 2% early. All times of 9.2 to 9.4 are even:
-    there 25 times of less than four minutes are 3 to 5 s early, since no three probes come nearer.
+    there 25 times of less than four minutes are 3 to 5 s early, since no three probes come nearer. One probe that goes
+    out earlier takes an interval more, mostly 3 to 5 s.
     """
     pairs = [(interval, timeout // (factor * interval) - 1) for interval in range(1, _LONGEST_PAUSE // factor + 1)]
 

@@ -29,7 +29,7 @@ source "qemu" "debian" {
   }
   ssh_username         = "debian"
   ssh_private_key_file = var.ssh_key
-  # The key, which cloud-init has given to root, too, and this machine's own keys.
+  # Remove the key that Packer logs in with, which cloud-init has given to root, too, and this machine's host keys.
   shutdown_command = "sudo rm -r ~/.ssh /root/.ssh /etc/ssh/ssh_host_*; sudo poweroff"
 }
 

@@ -58,19 +58,19 @@ def test_an_idle_client_that_answers_is_kept(suite: str, whom: str, measured: di
 @pytest.mark.parametrize(
     ("section", "promised", "kept"),
     [
-        ("{client_alive_interval: 60, client_alive_count_max: 3}", 180, {"9.2": 480, "": 240}),
-        ("{unresponsive_timeout: 3m}", 180, {"": 180}),
+        ("{client_alive_interval: 60, client_alive_count_max: 3}", 180, {"9.2": (420, 480), "": (240, 240)}),
+        ("{unresponsive_timeout: 3m}", 180, {"": (180, 180)}),
     ],
     ids=["articles-60/3", "three-minutes"],
 )
-def test_what_the_articles_promise(section: str, promised: int, kept: dict[str, int]) -> None:
+def test_what_the_articles_promise(section: str, promised: int, kept: dict[str, tuple[int, int]]) -> None:
     """Measure the pair of the how-to articles, and the time-out that keeps their promise; 8 and 3 minutes."""
     measured = measure_all(section)
     for suite, result in measured.items():
         print(f"{section} on {RELEASES[suite].name}: promised {promised} s, measured {result.dropped_after:.1f} s")
     for suite, result in measured.items():
-        wanted = kept.get(RELEASES[suite].openssh, kept[""])
-        assert wanted - 1 <= result.dropped_after <= wanted + 1
+        least, most = kept.get(RELEASES[suite].openssh, kept[""])
+        assert least - 1 <= result.dropped_after <= most + 1
         assert result.idle_one_answers
 
 

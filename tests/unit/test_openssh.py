@@ -300,6 +300,7 @@ def test_variants_are_what_other_versions_would_have():
 
 
 DROPPED = "a client that stopped answering is disconnected 180 s after its last sign of life"
+SIXTY_3 = Policy(client_alive_interval=60, client_alive_count_max=3)
 ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
 
 
@@ -307,6 +308,8 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
     ("policy", "version", "words"),
     [
         (Policy(unresponsive_timeout=180), (9, 2), DROPPED),
+        (SIXTY_3, (9, 2), DROPPED.replace("180", "420 to 480")),
+        (SIXTY_3, (9, 5), DROPPED.replace("180", "240")),
         (Policy(client_alive_interval=0, client_alive_count_max=3), (9, 2), "sshd disconnects no silent client"),
         (Policy(tcp_keep_alive=True), (9, 2), "sshd keeps its own setting for silent clients"),
         (

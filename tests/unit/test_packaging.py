@@ -103,22 +103,46 @@ def test_nothing_is_left_to_fill_in(filled):
 PUBLISHED = {"maintainer": "A B", "maintainer_email": "a@example.org", "url": "https://example.org/x"}
 
 
-def test_who_publishes_it_is_said_once_and_packages_take_it_from_there(tmp_path):
+@pytest.fixture
+def published(tmp_path):
+    """A folder with a setup.cfg that says who publishes the packages."""
     setup = (TOP / "setup.cfg").read_text()
     for key, value in PUBLISHED.items():
         setup = re.sub("(?m)^(# )?{} =.*".format(key), "{} = {}".format(key, value), setup)
     (tmp_path / "setup.cfg").write_text(setup)
-    (tmp_path / "packaging").mkdir()
-    shutil.copy(str(PACKAGING / "template.py"), str(tmp_path / "packaging"))
+    return tmp_path
+
+
+def test_who_publishes_it_is_said_once_and_packages_take_it_from_there(published):
+    (published / "packaging").mkdir()
+    shutil.copy(str(PACKAGING / "template.py"), str(published / "packaging"))
     names = ["debian/control.in", "debian/changelog.in", "rpm/cloud-init-ssh-keepalive.spec.in"]
     for name in names:
-        shutil.copy(str(PACKAGING / name), str(tmp_path))
-    assert fill(*tmp_path.glob("*.in"), program=tmp_path / "packaging/template.py").returncode == 0
-    control, changelog, spec = [(tmp_path / Path(name).stem).read_text() for name in names]
+        shutil.copy(str(PACKAGING / name), str(published))
+    assert fill(*published.glob("*.in"), program=published / "packaging/template.py").returncode == 0
+    control, changelog, spec = [(published / Path(name).stem).read_text() for name in names]
     assert "\nMaintainer: A B <a@example.org>\nHomepage: https://example.org/x\n" in control
     assert "\n -- A B <a@example.org>  " in changelog
     assert "\nURL:            https://example.org/x\n" in spec
     assert " A B <a@example.org> - " in spec
+
+
+def test_an_index_shows_readme_with_links_to_the_page_if_there_is_one(published):
+    for name in ("setup.py", "README.md", "cloudinit_module/ssh_keepalive/__init__.py"):
+        (published / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(TOP / name), str(published / name))
+
+    def shown():
+        command = [sys.executable, "-B", "-W", "ignore", "setup.py", "--quiet", "--long-description"]
+        return subprocess.run(command, cwd=str(published), stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+
+    links = re.findall(r'(?:src="|\]\()(?!#)([^")]+)', shown())
+    page = PUBLISHED["url"]
+    assert "{}/raw/HEAD/docs/promise.svg".format(page) in links
+    assert "{}/blob/HEAD/docs/images.md#packages-clouds-other-roots".format(page) in links
+    assert [link for link in links if not link.startswith(page)] == []
+    shutil.copy(str(TOP / "setup.cfg"), str(published))
+    assert shown() == (TOP / "README.md").read_text(encoding="utf-8").strip()
 
 
 def test_no_script_repeats_a_path_that_is_the_modules():

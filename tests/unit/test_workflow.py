@@ -2,9 +2,11 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import yaml
+from ssh_keepalive.cli import parser
 
 TOP = Path(__file__).resolve().parents[2]
 WORKFLOWS = {file.name: yaml.safe_load(file.read_text()) for file in (TOP / ".github/workflows").iterdir()}
@@ -46,3 +48,19 @@ def test_actions_are_github_s_own_of_one_major_version():
 def test_they_may_read_and_nothing_else():
     assert [workflow["permissions"] for workflow in WORKFLOWS.values()] == [{"contents": "read"}] * 2
     assert [job for job in JOBS if "permissions" in job] == []
+
+
+def test_newer_actions_are_proposed():
+    dependabot = yaml.safe_load((TOP / ".github/dependabot.yml").read_text())
+    assert dependabot["version"] == 2
+    assert [update["package-ecosystem"] for update in dependabot["updates"]] == ["github-actions"]
+
+
+def test_a_report_is_asked_for_with_commands_that_there_are():
+    text = (TOP / ".github/ISSUE_TEMPLATE/bug.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    assert set(yaml.safe_load(front)) == {"name", "about", "labels"}
+    commands = [shlex.split(line) for line in re.findall("^ssh-keepalive ([a-z].*)$", body, re.MULTILINE)]
+    assert commands
+    for command in commands:
+        parser().parse_args(command)

@@ -4,10 +4,10 @@
 import textwrap
 from typing import Iterable, List, Optional, Tuple, Union
 
-from ..openssh import Settings, Version, client_alive, has, name_of, translate
+from ..openssh import Settings, Version, client_alive, drop_times, has, name_of, translate
 from ..policy import KEY, Entry, Path, Policy, Problem
 
-# One on which the pair means what it does on most, and one of those (9.2 to 9.4) on which it means twice that
+# One on which the pair means what it does on most, and one of those (9.2 to 9.4) on which it takes up to twice that
 _USUAL = (10, 0)
 _DOUBLING = (9, 2)
 # Backups and Ansible's tasks are often silent for some minutes.
@@ -57,9 +57,9 @@ def _surprising_times(
     found = []
     interval, count = times.client_alive_interval, times.client_alive_count_max
     if interval and count:
-        after = f"{client_alive(times, version or _USUAL)[1]} s"
+        after = f"{drop_times(times, version or _USUAL)} s"
         if version is None:
-            after += f", on OpenSSH 9.2 to 9.4 after {client_alive(times, _DOUBLING)[1]} s"
+            after += f", on OpenSSH 9.2 to 9.4 after {drop_times(times, _DOUBLING)} s"
         message = (
             f"{interval} x {count} reads like {interval * count} s, but a dead client is disconnected after {after}"
         )
@@ -104,7 +104,7 @@ def _dead_client(times: Union[Policy, Entry], settings: Settings) -> str:
     count, pause, dropped_after = _probes(times, settings.version)
     if dropped_after:
         return (
-            f"is disconnected {_duration(dropped_after)} after its last sign of life, "
+            f"is disconnected {drop_times(times, settings.version, _duration)} after its last sign of life, "
             f"with {_probe_count(count)} unanswered, one every {_duration(pause)}"
         )
     idle = policy.idle_timeout if times.idle_timeout is None else times.idle_timeout
@@ -163,7 +163,8 @@ def _timeline(settings: Settings) -> Rows:
     count, pause, dropped_after = _probes(policy, version)
     if dropped_after:
         found += [(pause, f"the first of {_probe_count(count)}, to a client that does not answer")]
-        found += [(dropped_after, "that client is disconnected, with its sessions")]
+        limit = "" if drop_times(policy, version) == str(dropped_after) else " at the latest"
+        found += [(dropped_after, f"that client is disconnected{limit}, with its sessions")]
     idle, commands = policy.idle_timeout, policy.idle_command_timeout
     if commands and not settings.tmout:
         found += [(commands, "a silent command or an idle sftp ends")]

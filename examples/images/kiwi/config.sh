@@ -9,6 +9,6 @@
 set -eu
 dpkg --install /opt/cloud-init-ssh-keepalive_*.deb
 rm /opt/cloud-init-ssh-keepalive_*.deb
-# Of the machine that builds
+# What these packages and the building machine have left; each machine is to make its own.
 rm -f /etc/hostname /etc/ssh/ssh_host_* /var/lib/dbus/machine-id
 : >/etc/machine-id

@@ -6,10 +6,11 @@ from ssh_keepalive.openssh import translate
 from ssh_keepalive.policy import Entry, Policy, PolicyError
 
 PAIR = (
-    "60 x 3 reads like 180 s, but a dead client is disconnected after 240 s, on OpenSSH 9.2 to 9.4 after 480 s: "
+    "60 x 3 reads like 180 s, but a dead client is disconnected after 240 s, on OpenSSH 9.2 to 9.4 after 420 to 480 s: "
     "use unresponsive_timeout, which means the same everywhere"
 )
 NO_PROBES = "a client that stopped answering stays until it counts as idle: add unresponsive_timeout"
+SIXTY_3 = Policy(client_alive_interval=60, client_alive_count_max=3)
 COMMANDS = Policy(idle_timeout=900, idle_command_timeout=7200)
 ALL_KINDS = "is for commands and sftp, too, here: add idle_command_timeout to the match entry if not meant so"
 ENDS = "ends a command that prints nothing for so long, such as a backup or an Ansible task"
@@ -85,6 +86,15 @@ def test_the_versions_in_the_message_are_those_that_double():
         ),
         (Policy(idle_timeout=900, idle_fallback="tmout"), (8, 4), "own settings: by default it stays until TCP gives"),
         (Policy(client_alive_interval=60, client_alive_count_max=1), (8, 4), "with 1 probe unanswered, one every 1m"),
+        (
+            SIXTY_3,
+            (9, 2),
+            "is disconnected 7m to 8m after its last sign of life, with 3 probes unanswered, one every 2m",
+        ),
+        (SIXTY_3, (9, 2), "8m  that client is disconnected at the latest, with its sessions"),
+        (SIXTY_3, (9, 5), "is disconnected 4m after its last sign of life, with 3 probes unanswered, one every 1m"),
+        (SIXTY_3, (9, 5), "4m  that client is disconnected, with its sessions"),
+        (Policy(unresponsive_timeout=180), (9, 2), "3m  that client is disconnected, with its sessions"),
         (Policy(idle_timeout=0), (8, 4), "an idle session  stays: idle_timeout is none"),
         (Policy(), (8, 4), "an idle session  is left to sshd's own settings: by default it stays"),
         (Policy(tcp_keep_alive=False), (8, 4), "the kernel       probes nothing"),
@@ -156,7 +166,11 @@ def test_a_surprise_is_one_of_the_version_that_was_asked_for():
         "use unresponsive_timeout, which means the same everywhere"
     )
     # By TMOUT no command ends.
-    assert said == {(8, 4): [pair.format(240)], (9, 2): [pair.format(480), SHORT], (10, 0): [pair.format(240), SHORT]}
+    assert said == {
+        (8, 4): [pair.format(240)],
+        (9, 2): [pair.format("420 to 480"), SHORT],
+        (10, 0): [pair.format(240), SHORT],
+    }
 
 
 def test_dead_clients_behind_output_are_named_where_they_are_missed():
