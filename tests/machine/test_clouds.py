@@ -18,7 +18,7 @@ from built import RECIPES, run
 from clouds import MAC, MISSING, Cloud, Tree, azure, ec2, openstack, ovf, virtual, write
 from machine import RELEASES, Machine
 from user_data_files import BASE64, config, encoded, mime, zipped
-from virtual_machines import boot, disk_of, read
+from virtual_machines import boot, disk_of, read, unhurried
 
 ONE = "trixie"  # the release whose machines boot where there is little time
 EACH = [pytest.param(suite, marks=() if suite == ONE else pytest.mark.slow) for suite in RELEASES]
@@ -194,6 +194,7 @@ def test_a_virtual_machine_of_ec2(tmp_path: Path) -> None:
     """Boot what knows by its DMI that it is on EC2: cloud-init brings a token to each question then (IMDSv2)."""
     root, disk = tmp_path / "root", tmp_path / "disk"
     run(RECIPES / "mmdebstrap.sh", ONE, root)
+    unhurried(root)
     disk_of(root, disk)
     with contextlib.closing(Cloud(tmp_path, "--token")) as cloud:
         write(cloud.folder, ec2("i-1", zipped(mime(config(TELL)))))
