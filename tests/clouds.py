@@ -1,12 +1,14 @@
-"""A cloud around a machine: a network with DHCP and a metadata service, as EC2 and OpenStack have them."""
+"""A cloud around a machine: a network with DHCP and a metadata service, as EC2, OpenStack and Azure have them."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
 import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
 
@@ -14,10 +16,13 @@ from machine import Machine
 
 MISSING = [program for program in ("dnsmasq", "ip") if shutil.which(program) is None]
 MAC = "02:00:00:00:00:01"
-SERVICE = Path(__file__).resolve().parent / "fakes/metadata-service"
+FAKES = Path(__file__).resolve().parent / "fakes"
+METADATA, WIRE_SERVER = "169.254.169.254", "168.63.129.16"  # the second is Azure's, for reports
+ROUTES = [f"{network},192.0.2.1" for network in ("0.0.0.0/0", f"{METADATA}/32", f"{WIRE_SERVER}/32")]
 DHCP = (
     *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--port=0"),
     *("--bind-dynamic", "--interface=cable", "--dhcp-range=192.0.2.10,192.0.2.99", "--dhcp-authoritative", "--no-ping"),
+    *(f"--dhcp-option=option:classless-static-route,{','.join(ROUTES)}", f"--dhcp-option=245,{WIRE_SERVER}"),
 )
 FILES = {
     # The interface comes a moment after the machine's first process.
@@ -74,6 +79,65 @@ def openstack(instance_id: str, user_data: bytes, vendor_data: str) -> Tree:
     return {"openstack": {"latest": latest}, "latest": {"meta-data": {"instance-id": instance_id}}}
 
 
+def azure(user_data: bytes) -> Tree:
+    """Return what Azure's metadata service (IMDS) and its wire server say."""
+    address = {"ipAddress": [{"privateIpAddress": "192.0.2.10"}], "subnet": [{"address": "192.0.2.0", "prefix": "24"}]}
+    data = {
+        "compute": {"osProfile": {"computerName": "machine"}, "userData": base64.b64encode(user_data).decode()},
+        "network": {"interface": [{"macAddress": MAC.replace(":", ""), "ipv4": address}]},
+    }
+    return {"metadata": {"instance": json.dumps(data)}, "machine": GOAL_STATE}
+
+
+GOAL_STATE = """\
+<GoalState>
+  <Incarnation>1</Incarnation>
+  <Container>
+    <ContainerId>container</ContainerId>
+    <RoleInstanceList><RoleInstance><InstanceId>machine</InstanceId></RoleInstance></RoleInstanceList>
+  </Container>
+</GoalState>
+"""
+
+
+def ovf(custom_data: bytes) -> Tree:
+    """Return what is on the disc that Azure gives a new machine."""
+    return {"ovf-env.xml": OVF.format(base64.b64encode(custom_data).decode())}
+
+
+OVF = """\
+<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure">
+  <wa:ProvisioningSection>
+    <wa:LinuxProvisioningConfigurationSet>
+      <wa:HostName>machine</wa:HostName>
+      <wa:UserName>debian</wa:UserName>
+      <wa:CustomData>{}</wa:CustomData>
+    </wa:LinuxProvisioningConfigurationSet>
+  </wa:ProvisioningSection>
+  <wa:PlatformSettingsSection><wa:PlatformSettings/></wa:PlatformSettingsSection>
+</Environment>
+"""
+
+
+def virtual(scratch: Path, dmi: Tree) -> Iterator[str]:
+    """Yield nspawn's options by which cloud-init takes a machine for a virtual one, with DMI by dmidecode's names."""
+    write(scratch / "dmi", dmi)
+    write(scratch / "cable", {"virtual.conf": VIRTUAL})
+    yield f"--bind-ro={scratch}/dmi:/etc/dmi"
+    yield f"--bind-ro={scratch}/cable:/etc/systemd/system/cable.service.d"
+    for program in ("sbin/dmidecode", "bin/systemd-detect-virt", "bin/dmesg", "bin/eject"):
+        yield f"--bind-ro={FAKES}/virtual-machine:/usr/{program}"
+
+
+VIRTUAL = """\
+[Unit]
+Before=cloud-init-main.service
+[Service]
+ExecStartPre=mount --bind /dev/null /proc/1/environ
+ExecStartPre=sh -c 'test ! -e /sys/class/dmi/id || mount -t tmpfs nothing /sys/class/dmi'
+"""
+
+
 class Cloud:
     """A network namespace in which DHCP and the metadata service are served, on a cable to one machine at a time."""
 
@@ -89,9 +153,10 @@ class Cloud:
             _ip("netns", "add", self.name)
             self._held.callback(_ip, "netns", "delete", self.name)
             _ip("-n", self.name, "link", "set", "lo", "up")
-            _ip("-n", self.name, "addr", "add", "169.254.169.254/32", "dev", "lo")
+            for address in (METADATA, WIRE_SERVER):
+                _ip("-n", self.name, "addr", "add", f"{address}/32", "dev", "lo")
             self._start(*DHCP, f"--dhcp-leasefile={scratch}/leases")
-            self._start(str(SERVICE), *options, str(self.folder))
+            self._start(str(FAKES / "metadata-service"), *options, str(self.folder))
             self._held = self._held.pop_all()
 
     def close(self) -> None:

@@ -15,11 +15,11 @@ import pytest
 from baking import bake, effective
 from boots import interval
 from built import RECIPES, run
-from clouds import MAC, MISSING, Cloud, Tree, ec2, openstack, write
+from clouds import MAC, MISSING, Cloud, Tree, azure, ec2, openstack, ovf, virtual, write
 from machine import Machine
 from releases import RELEASES
 from user_data_files import BASE64, config, encoded, mime, zipped
-from virtual_machines import boot, disk_of, read
+from virtual_machines import boot, disk_of, read, unhurried
 
 ONE = "trixie"  # the release whose machines boot where there is little time
 EACH = [pytest.param(suite, marks=() if suite == ONE else pytest.mark.slow) for suite in RELEASES]
@@ -53,7 +53,7 @@ class Instances:
         """Boot one that cloud-init is to look for in one datasource (YAML); options are nspawn's."""
         if self.machine.running:
             self.machine.poweroff()
-            (self.machine.root / "var/log/cloud-init.log").unlink()
+        (self.machine.root / "var/log/cloud-init.log").unlink(missing_ok=True)
         (self.machine.root / "etc/cloud/cloud.cfg.d/92_datasource.cfg").write_text(datasource)
         write(self.cloud.folder, served)
         self.cloud.boot(self.machine, *options)
@@ -83,12 +83,20 @@ def test_ec2(form: str, instances: Instances) -> None:
     text = policy(seconds)
     instances.boot(EC2, {**ec2(f"i-{uuid.uuid4().hex[:8]}", FORMS[form](text)), "part": text})
     if form == "base64" and float(machine.release.cloud_init) < 25:  # later ones take it off
-        told = machine.run("ssh-keepalive", "status", check=False)
-        assert told.returncode == 1
-        assert "base64" in told.stdout
-        return
+        tells_of_base64(machine)
+    else:
+        enforces(machine, seconds)
+
+
+def enforces(machine: Machine, seconds: int) -> None:
     assert interval(machine) == str(seconds)
     assert machine.run("ssh-keepalive", "status").stdout.startswith("enforced: ")
+
+
+def tells_of_base64(machine: Machine) -> None:
+    told = machine.run("ssh-keepalive", "status", check=False)
+    assert told.returncode == 1
+    assert "base64" in told.stdout
 
 
 VENDORS = (
@@ -115,8 +123,13 @@ def test_openstack(form: str, instances: Instances) -> None:
 
 
 @contextlib.contextmanager
-def attached(image: Path) -> Iterator[str]:
-    """Yield the block device of an image."""
+def attached(files: Tree, label: str, scratch: Path) -> Iterator[str]:
+    """Yield the block device of a file system."""
+    write(scratch / "disc", files)
+    image = scratch / "image"
+    # Clouds make it iso9660, vfat or udf, which not every kernel has; cloud-init looks at its label or its name.
+    make = ("mke2fs", "-q", "-t", "ext4", "-L", label, "-d", scratch / "disc", image, "1M")
+    subprocess.run(make, check=True)
     losetup = ("losetup", "--find", "--show", "--read-only", image)
     device = subprocess.run(losetup, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     try:
@@ -126,14 +139,46 @@ def attached(image: Path) -> Iterator[str]:
 
 
 def test_config_drive(instances: Instances, tmp_path: Path) -> None:
-    write(tmp_path / "drive", openstack(f"i-{uuid.uuid4()}", zipped(policy(59)), VENDORS))
-    # Nova makes it iso9660 or vfat, which not every kernel has; cloud-init looks at its label.
-    make = ("mke2fs", "-q", "-t", "ext4", "-L", "config-2", "-d", tmp_path / "drive", tmp_path / "image", "1M")
-    subprocess.run(make, check=True)
-    with attached(tmp_path / "image") as device:
+    drive = openstack(f"i-{uuid.uuid4()}", zipped(policy(59)), VENDORS)
+    with attached(drive, "config-2", tmp_path) as device:
         instances.boot("datasource_list: [ConfigDrive]\n", {}, f"--bind={device}")
         keeps_what_the_vendor_says(instances.machine, 59)
         instances.machine.poweroff()
+
+
+AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
+# Outside containers cloud-init looks for the disk below /.
+AZURE = "datasource_list: [Azure]\nresize_rootfs: false\n"
+AZURE_DATA = [("gzip", "disc"), ("cloud-config", "disc"), ("mime", "disc"), ("base64", "disc")]
+AZURE_DATA += [("cloud-config", "imds"), ("gzip-of-mime", "imds")]
+
+
+# 20.4 waits two minutes for a temporary disk, /dev/disk/cloud/azure_resource.
+@pytest.mark.parametrize("instances", EACH[1:], indirect=True)
+@pytest.mark.parametrize(
+    ("form", "place"), [pytest.param(*row, marks=pytest.mark.slow if row[0] != "gzip" else ()) for row in AZURE_DATA]
+)
+def test_azure(form: str, place: str, instances: Instances, tmp_path: Path) -> None:
+    """Boot one whose user-data is on the disc with the OVF file (custom data), or in the metadata (user data)."""
+    machine = instances.machine
+    seconds = 80 + list(FORMS).index(form)
+    data = {place: FORMS[form](policy(seconds))}
+    dmi: Tree = {"system-uuid": str(uuid.uuid4()), "chassis-asset-tag": AZURE_TAG}
+    before = len(instances.cloud.answers)
+    with attached(ovf(data.get("disc", b"")), "azure", tmp_path) as device:
+        served = azure(data.get("imds", b""))
+        instances.boot(AZURE, served, f"--bind={device}:/dev/sr0", *virtual(tmp_path, dmi))
+        assert "DataSourceAzure [seed=/dev/sr0]\n" in machine.run("cloud-init", "status", "--long", check=False).stdout
+        assert instances.cloud.answers[before:] == [
+            "200 GET /metadata/instance?api-version=2021-08-01&extended=true",
+            "200 GET /machine/?comp=goalstate",
+            "200 POST /machine?comp=health",
+        ]
+        if form == "base64":  # once more than Azure does it
+            tells_of_base64(machine)
+        else:
+            enforces(machine, seconds)
+        machine.poweroff()
 
 
 EC2_UUID = "ec2e1916-9099-7caf-fd21-012345abcdef"
@@ -150,6 +195,7 @@ def test_a_virtual_machine_of_ec2(tmp_path: Path) -> None:
     """Boot what knows by its DMI that it is on EC2: cloud-init brings a token to each question then (IMDSv2)."""
     root, disk = tmp_path / "root", tmp_path / "disk"
     run(RECIPES / "mmdebstrap.sh", ONE, root)
+    unhurried(root)
     disk_of(root, disk)
     with contextlib.closing(Cloud(tmp_path, "--token")) as cloud:
         write(cloud.folder, ec2("i-1", zipped(mime(config(TELL)))))

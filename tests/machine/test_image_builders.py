@@ -14,7 +14,7 @@ from bases import base
 from boots import READ_ONLY_USR
 from built import RECIPES, SUITE, TOP, boots_as_a_new_instance, is_baked, is_of_no_machine, run, without_keys
 from machine import Machine
-from virtual_machines import disk_of, mounted
+from virtual_machines import disk_of, mounted, turn, unhurried
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,8 @@ def test_virt_customize_changes_an_image(work: Path, system: Path, deb: Path) ->
         "SUPERMIN_MODULES": str(modules),
     }
     Path("/lib/modules").mkdir(exist_ok=True)
-    run(RECIPES / "virt-customize.sh", disk, deb, **environment)
+    with turn():
+        run(RECIPES / "virt-customize.sh", disk, deb, **environment)
     with mounted(disk, work / "root") as root:
         boots_as_a_new_instance(root)
 
@@ -138,7 +139,8 @@ def test_packer_makes_an_image(work: Path, system: Path, deb: Path) -> None:
     (work / "packer.pkr.hcl").write_text(replaced(recipe, *changes))
     shutil.copy(RECIPES / "95_ssh_keepalive.cfg", work)
     variables = ("-var", f"package={deb}", "-var", f"ssh_key={work}/key")
-    run("packer", "build", *variables, work / "packer.pkr.hcl", PACKER_CACHE_DIR=str(work / "cache"))
+    with turn():
+        run("packer", "build", *variables, work / "packer.pkr.hcl", PACKER_CACHE_DIR=str(work / "cache"))
     (image,) = (work / "output").iterdir()
     with mounted(image, work / "root") as root:
         boots_as_a_new_instance(root)
@@ -199,10 +201,12 @@ def test_mmdebstrap_and_qemu_make_a_virtual_machine(work: Path) -> None:
     run(RECIPES / "mmdebstrap.sh", SUITE, work / "root")
     assert is_baked(work / "root")
     is_of_no_machine(work / "root")
+    unhurried(work / "root")
     (work / "user-data").write_text(FACTS)
 
-    began = time.monotonic()
-    console = run(RECIPES / "qemu.sh", work / "root", work / "user-data", "-accel", "tcg")
+    with turn():
+        began = time.monotonic()
+        console = run(RECIPES / "qemu.sh", work / "root", work / "user-data", "-accel", "tcg")
     print(f"\nthe virtual machine has run for {time.monotonic() - began:.0f} s")
     facts: dict[str, list[str]] = {}
     for name, fact in re.findall(r"^FACT (\S+) (.*?)\r*$", console, re.MULTILINE):

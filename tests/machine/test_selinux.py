@@ -17,7 +17,7 @@ from built import SUITE, without_keys
 from images import LIST, ORIGINAL, SCHEMA
 from machine import Machine
 from roots import OURS, chroot, tree
-from virtual_machines import boot, disk_of, mounted, read
+from virtual_machines import boot, disk_of, mounted, read, unhurried
 
 # Those of cloud-init and of our units, of sshd and of restorecon, with all that they start in the same
 DOMAINS = ("init_t", "initrc_t", "sshd_t", "setfiles_t")
@@ -32,9 +32,6 @@ sed -i 's/^-b .*/-b 65536/' /etc/audit/rules.d/audit.rules
 semodule --disable_dontaudit --build
 cd /etc/systemd/system/multi-user.target.wants
 ln -s /usr/lib/systemd/system/cloud-init.target /etc/systemd/system/tell.service .
-# For both our units: without a processor's help Python takes long to start.
-mkdir /etc/systemd/system/ssh-keepalive-.service.d
-printf '[Service]\nTimeoutStartSec=infinity\n' >/etc/systemd/system/ssh-keepalive-.service.d/slow.conf
 setfiles -F /etc/selinux/default/contexts/files/file_contexts /
 """
 TELL = """\
@@ -80,6 +77,7 @@ def test_a_first_boot_under_selinux(machines: Callable[..., Machine], tmp_path: 
 
     disk = disk_of(root, tmp_path / "disk")
     with mounted(disk, tmp_path / "mounted", "rw") as folder:
+        unhurried(folder)
         chroot(folder, CONFIGURE)
     kernel = "security=selinux audit=1 audit_backlog_limit=65536"
     console = boot(root, disk, "-nic", "none", kernel=kernel)
