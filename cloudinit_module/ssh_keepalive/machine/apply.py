@@ -8,7 +8,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import KEY, Policy, PolicyError
-from . import audit, files, processes, record, servers, service, ways
+from . import audit, files, processes, record, servers, ways
 from .audit import Audit
 from .files import ChangedError, Transaction
 from .host import Host, SlowError
@@ -258,6 +258,8 @@ class _Run:
             self._servers = servers.find(self._host)
             starting = [server.unit for server in self._servers if server.unit and server.unit.is_reading]
             for unit in starting:
+                from . import service
+
                 service.wait(unit, self._host)
             if starting:
                 self._servers = servers.find(self._host)

@@ -5,7 +5,7 @@ import contextlib
 import time
 from typing import NamedTuple, Optional, Tuple
 
-from . import processes, service
+from . import processes, units
 from .command import Answer
 from .host import Host
 from .problem import Problem, SshdError
@@ -77,7 +77,7 @@ def pid_file_names_sshd(host: Host) -> bool:
 def default_words(host: Host) -> Tuple[str, ...]:
     """Return the arguments with which an init script starts sshd, as far as its own file of defaults says."""
     for file, name in _DEFAULTS:
-        value = service.variables_in(file, host, is_for_shell=True).get(name)
+        value = units.variables_in(file, host, is_for_shell=True).get(name)
         if value:
             return tuple(value.split())
     return ()

@@ -10,7 +10,7 @@ import time
 from typing import List, Sequence, Tuple
 
 from .. import paths
-from . import processes, record, service, verification
+from . import processes, record, units, verification
 from .audit import Audit, elsewhere
 from .files import Transaction
 from .host import Host
@@ -92,6 +92,8 @@ class Restarts:
 
     def _restart(self, server: Server, place: str) -> None:
         if server.unit:
+            from . import service
+
             self.done.append(server)
             service.restart(server.unit, self._host)
             self._wait_until_it_listens(server)
@@ -135,7 +137,7 @@ class Restarts:
             found.append(f"{server.unit.name} is starting")
         changed = list(self._changed_by_others(audit))
         if server.unit and server.listener:
-            changed += service.changed_since(server.unit, server.listener, self._host)
+            changed += units.changed_since(server.unit, server.listener, self._host)
         if changed:
             found.append(f"{', '.join(dict.fromkeys(changed))} may have changed since it read that")
         if server.is_to_start_otherwise:
@@ -166,6 +168,8 @@ class Restarts:
 
     def _recover(self, server: Server) -> str:
         if server.unit:
+            from . import service
+
             return service.recover(server.unit, self._host)
         if server.script:
             return server.script.recover(self._host)
@@ -190,13 +194,13 @@ def _obstacles(server: Server, host: Host) -> List[str]:
     if server.unit is None or server.listener is None:
         return []
     found = []
-    conditions = service.doubtful_conditions(server.unit, host)
+    conditions = units.doubtful_conditions(server.unit, host)
     if conditions:
         found.append(f"{server.unit.name} may not be started again, with {', '.join(conditions)}")
     if server.unit.is_masked:
         found.append(f"{server.unit.name} is masked and would not be started again")
     if server.unit.kill_mode not in ("process", "none"):
-        sessions = service.others_in(server.listener, host)
+        sessions = units.others_in(server.listener, host)
         if sessions:
             found.append(f"that would end {sessions} processes of sessions (KillMode={server.unit.kill_mode})")
     return found

@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from .. import paths
-from . import processes, service
+from . import processes, units
 from .arguments import Arguments, parse
 from .host import Host
 from .problem import Problem
 from .processes import Listener
-from .service import Unit
+from .units import Unit
 
 if TYPE_CHECKING:
     from .init_scripts import Script
@@ -73,7 +73,7 @@ class Server(NamedTuple):
         if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}
-        if len(programs) > 1 and service.is_script(str(unit.program)):
+        if len(programs) > 1 and units.is_script(str(unit.program)):
             return False
         return len(programs) > 1 or " ".join(unit.words) != " ".join(listener.words)
 
@@ -109,9 +109,8 @@ class Server(NamedTuple):
 def find(host: Host) -> List[Server]:
     """Return the servers, the one that is the service's first; without any, the one that would be started by hand."""
     listeners = processes.listeners(host)
-    units = service.units(host) if host.runs_systemd else []
     found = []
-    for unit in units:
+    for unit in units.of_sshd(host) if host.runs_systemd else ():
         listener = next((one for one in listeners if one.pid == unit.pid), None)
         # One that has failed, or is not there to be started, is told of as the one that will be.
         found.append(_server(host, unit=unit, listener=listener))
@@ -126,7 +125,7 @@ def find(host: Host) -> List[Server]:
         # In a container one that stays in the foreground is what the container runs, and would end with it.
         is_daemon = listener.pid != 1 and listener.parent == 1 and not _stays(listener)
         own = script if script and is_daemon and started in (None, listener.pid) else None
-        unit_of_it = service.unit_of(listener, host) if host.runs_systemd else None
+        unit_of_it = units.unit_of(listener, host) if host.runs_systemd else None
         found.append(_server(host, unit=unit_of_it, script=own, listener=listener))
     if not found and host.program("sshd"):
         found.append(_server(host, script=_script(host)))
@@ -145,6 +144,9 @@ def settled(host: Host) -> List[Server]:
     found = find(host)
     moving = [server.unit for server in found if server.unit and server.unit.has_job]
     for unit in moving:
+        # What starts and restarts is imported where something does.
+        from . import service
+
         service.settle(unit, host, end - time.monotonic())
     return find(host) if moving else found
 
@@ -223,13 +225,13 @@ def _server(
             words = unit.words
     elif unit:
         # Of what a shell starts its words are not sshd's.
-        words = unit.words if unit.starts_sshd or service.is_script(unit.program or "") else ()
+        words = unit.words if unit.starts_sshd or units.is_script(unit.program or "") else ()
     else:
         from . import init_scripts
 
         words = init_scripts.default_words(host)
     arguments = parse(words) if words is not None else None
-    started = unit.program if unit and (unit.starts_sshd or service.is_script(unit.program or "")) else None
+    started = unit.program if unit and (unit.starts_sshd or units.is_script(unit.program or "")) else None
     program = (listener and listener.program) or started or host.program("sshd") or ""
     main = _main(arguments, listener, host)
     lacks_run_folder = not os.path.isdir(host.at(paths.SSHD_RUN_FOLDER))

@@ -207,3 +207,19 @@ def test_whether_there_is_any_process_of_sshd(proc):
     proc.add(5, 1, "/usr/sbin/sshd -D")
     assert processes.is_any(host(proc))
     assert processes.listeners(host(proc)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "pid"),
+    [("5\n", 5), ("5", 5), ("", None), ("x", None), ("5 6", None), ("1" * 200, int("1" * 100)), (None, None)],
+)
+def test_the_number_in_a_pid_file(tmp_path, text, pid):
+    file = tmp_path / "pid"
+    if text is not None:
+        file.write_text(text)
+    assert processes.pid_in(str(file)) == pid
+
+
+def test_a_pipe_in_a_pid_files_place_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "pid"))
+    assert processes.pid_in(str(tmp_path / "pid")) is None

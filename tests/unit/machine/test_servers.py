@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from ssh_keepalive.machine import processes, servers, service
+from ssh_keepalive.machine import processes, servers, units
 from ssh_keepalive.machine.arguments import Arguments
 from ssh_keepalive.machine.problem import SshdError
 
@@ -209,7 +209,7 @@ def test_a_masked_unit_that_runs_is_sent_a_signal(machine):
 def test_what_a_wrapper_starts(machine, command, words):
     shown = "{{ path={} ; argv[]={} ; ignore_errors=no ; }}".format(command.split()[0], command)
     machine.set_unit(ExecStart=shown)
-    (unit,) = service.units(machine.host())
+    (unit,) = units.of_sshd(machine.host())
     assert (unit.words if unit.starts_sshd else None) == words
 
 
