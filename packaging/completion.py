@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
+from ssh_keepalive.check.distributions import DISTRIBUTIONS
 from ssh_keepalive.cli import parser
-from ssh_keepalive.openssh import DISTRIBUTIONS
 
 BASH = """\
 # Generated from the parser of ssh-keepalive by packaging/completion.py

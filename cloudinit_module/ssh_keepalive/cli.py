@@ -30,11 +30,11 @@ class Command(NamedTuple):
 
 
 def _openssh(name: str) -> Tuple[int, int]:
-    from . import openssh
+    from .check import distributions
 
-    version = openssh.version_of(name)
+    version = distributions.version_of(name)
     if version is None:
-        known = ", ".join(openssh.DISTRIBUTIONS)
+        known = ", ".join(distributions.DISTRIBUTIONS)
         raise argparse.ArgumentTypeError(f"{name!r}: expected a version (9.2p1, what ssh -V prints) or one of {known}")
     return version
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from ssh_keepalive import __version__
+from ssh_keepalive.check.distributions import DISTRIBUTIONS
 from ssh_keepalive.cli import main, parser
-from ssh_keepalive.openssh import DISTRIBUTIONS
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "cloudinit_module")
 

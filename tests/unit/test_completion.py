@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ssh_keepalive.openssh import DISTRIBUTIONS
+from ssh_keepalive.check.distributions import DISTRIBUTIONS
 
 TOP = Path(__file__).resolve().parents[2]
 

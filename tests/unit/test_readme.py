@@ -8,8 +8,9 @@ import pytest
 import yaml
 from releases import RELEASES
 from ssh_keepalive import __version__
+from ssh_keepalive.check.distributions import version_of
 from ssh_keepalive.cli import parser
-from ssh_keepalive.openssh import _FACTS, drop_times, version_of
+from ssh_keepalive.openssh import _FACTS, drop_times
 from ssh_keepalive.policy import Policy, load_schema, parse
 
 TOP = Path(__file__).resolve().parents[2]

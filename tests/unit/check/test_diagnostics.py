@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft4Validator
 from ssh_keepalive.check.diagnostics import as_json, as_text, diagnose, printable
+from ssh_keepalive.check.distributions import version_of
 from ssh_keepalive.check.document import Place
 from ssh_keepalive.check.userdata import Part, Remark
-from ssh_keepalive.openssh import version_of
 from ssh_keepalive.policy import dotted
 from user_data_files import BAD, FILES, config, mime
 

@@ -6,14 +6,13 @@ import resource
 
 import pytest
 import yaml
-from ssh_keepalive import openssh
-from ssh_keepalive.check import diagnostics, userdata
+from ssh_keepalive.check import diagnostics, distributions, userdata
 from user_data_files import BAD, FILES, GOOD, config, mime
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
 def test_what_is_said_of_a_file(file):
-    remarks = diagnostics.diagnose(file.content, openssh.version_of(file.openssh))
+    remarks = diagnostics.diagnose(file.content, distributions.version_of(file.openssh))
     text = diagnostics.as_text("FILE", remarks)
     assert [line for line in text.splitlines() if not line.startswith("    ")] == ["FILE" + line for line in file.said]
     assert int(diagnostics.has_errors(remarks)) == file.code
