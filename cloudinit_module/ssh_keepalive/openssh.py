@@ -198,7 +198,7 @@ def promises(settings: Settings) -> Iterator[str]:
     else:
         yield "sshd keeps its own setting for silent clients"
     if settings.tmout:
-        yield f"a shell that waits at its prompt ends after {settings.tmout} s"
+        yield f"a bash or ksh that waits at its prompt ends after {settings.tmout} s"
     elif policy.idle_timeout:
         commands = policy.idle_command_timeout
         others = f", a command or a subsystem after {commands} s" if commands else ""
@@ -234,8 +234,8 @@ def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:
                 (KEY, "idle_timeout"),
                 policy.idle_timeout,
                 version,
-                "has no ChannelTimeout: set idle_fallback: tmout, which ends shells at their prompt and nothing else, "
-                "remove idle_timeout, or use OpenSSH 9.2 or later",
+                "has no ChannelTimeout: set idle_fallback: tmout, which ends bash and ksh at their prompt and nothing "
+                "else, remove idle_timeout, or use OpenSSH 9.2 or later",
             )
         )
     if not has(version, "channel-timeout-in-match"):

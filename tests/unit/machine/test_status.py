@@ -421,7 +421,7 @@ def test_a_policy_that_this_openssh_cannot_enforce(machine):
     machine.openssh("8.4")
     assert told(machine, 1)[:2] == [
         "not enforced: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, "
-        "which ends shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
+        "which ends bash and ksh at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
         "remedy: ssh-keepalive apply FILE, with a policy that it can enforce",
     ]
 
