@@ -12,7 +12,6 @@ import yaml
 from baking import DROP_IN, bake
 from machine import Machine
 from serving import MAIN, has_read, status
-
 from ssh_keepalive import sshd_config
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
