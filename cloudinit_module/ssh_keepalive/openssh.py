@@ -39,6 +39,9 @@ _FACTS = {
     "probes-in-silence-only": ((9, 2), None),
 }
 
+# Other names that an sshd takes for keywords that a policy sets; servconf.c, 8.0 to 10.6
+_ALIASES = {"keepalive": "tcpkeepalive"}
+
 # What distributions have, for those who write user-data elsewhere; what one has added to it only its sshd can tell, and
 # where one has gone to another version, its releases are named. Debian's were seen on machines. The others' are from
 # - names of packages: Ubuntu's 8.2p1-4ubuntu0.11, 8.9p1-3ubuntu0.17, 9.6p1-3ubuntu13.19 and 10.2p1-2ubuntu3.6, those of
@@ -151,6 +154,11 @@ def version_of(name: str) -> Optional[Version]:
     release = _LIKE_RHEL.sub("rhel", re.sub("[- ]", "", CODENAMES.get(lower, lower)))
     named = (version for one, version in DISTRIBUTIONS.items() if one.replace("-", "") == release)
     return next(named, parse_version(name) if name.startswith("OpenSSH_") else None)
+
+
+def canonical(keyword: str) -> str:
+    """Return a keyword as keywords are compared: sshd knows no case, and some by two names."""
+    return _ALIASES.get(keyword.lower(), keyword.lower())
 
 
 def has(version: Version, fact: str) -> bool:
