@@ -43,8 +43,8 @@ SIXTY_THREE = (
 
 IDLE = b"#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n  idle_timeout: 15m\n"
 NO_TIMEOUT = (
-    "OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends shells at their prompt and nothing else, "
-    "remove idle_timeout, or use OpenSSH 9.2 or later"
+    "OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends bash and ksh at their prompt and nothing "
+    "else, remove idle_timeout, or use OpenSSH 9.2 or later"
 )
 MATCH = (
     b"#cloud-config\nssh_keepalive:\n  unresponsive_timeout: 3m\n  match:\n"

@@ -40,6 +40,9 @@ _FACTS = {
     "probes-in-silence-only": ((9, 2), None),
 }
 
+# Other names that an sshd takes for keywords that a policy sets; servconf.c, 8.0 to 10.6
+_ALIASES = {"keepalive": "tcpkeepalive"}
+
 # NAT tables and Azure's load balancer (235 s) forget a connection between whose probes more seconds pass.
 _LONGEST_PAUSE = 60
 # Between probes: what prints less often does not hide a dead client (probes-in-silence-only). The shortest that does is
@@ -99,6 +102,11 @@ def name_of(version: Version) -> str:
     return "OpenSSH {}.{}".format(*version)
 
 
+def canonical(keyword: str) -> str:
+    """Return a keyword as keywords are compared: sshd knows no case, and some by two names."""
+    return _ALIASES.get(keyword.lower(), keyword.lower())
+
+
 def has(version: Version, fact: str) -> bool:
     """Return whether a fact of the table holds for a version."""
     first, first_without = _FACTS[fact]
@@ -145,7 +153,7 @@ def promises(settings: Settings) -> Iterator[str]:
     else:
         yield "sshd keeps its own setting for silent clients"
     if settings.tmout:
-        yield f"a shell that waits at its prompt ends after {settings.tmout} s"
+        yield f"a bash or ksh that waits at its prompt ends after {settings.tmout} s"
     elif policy.idle_timeout:
         commands = policy.idle_command_timeout
         others = f", a command or a subsystem after {commands} s" if commands else ""
@@ -181,8 +189,8 @@ def _refuse(policy: Policy, version: Version, channel_timeout: bool) -> None:
                 (KEY, "idle_timeout"),
                 policy.idle_timeout,
                 version,
-                "has no ChannelTimeout: set idle_fallback: tmout, which ends shells at their prompt and nothing else, "
-                "remove idle_timeout, or use OpenSSH 9.2 or later",
+                "has no ChannelTimeout: set idle_fallback: tmout, which ends bash and ksh at their prompt and nothing "
+                "else, remove idle_timeout, or use OpenSSH 9.2 or later",
             )
         )
     if not has(version, "channel-timeout-in-match"):

@@ -33,28 +33,41 @@ def example(patterns: Patterns) -> Optional[str]:
     return next(iter(examples(patterns)), None)
 
 
-def examples(patterns: Patterns) -> List[str]:
-    """Return values that fit a list of patterns, up to two for each pattern."""
-    return _fitting(patterns, _values, fits)
+def examples(patterns: Patterns, most: int = 2) -> List[str]:
+    """Return values that fit a list of patterns, up to so many for each pattern."""
+    return _fitting(patterns, _values, fits, most)
 
 
 def _values(pattern: str) -> Iterator[str]:
-    for star, char in (("", "x"), ("x", "y"), ("1", "1")):
+    # The last is also one that fits ports.
+    more = ((letter * 3, letter) for letter in "abcdefg")
+    for star, char in (("", "x"), ("x", "y"), ("1", "1"), *more, ("1", "1")):
         value = pattern.replace("*", star).replace("?", char)
         if value:
             yield value
 
 
 def _fitting(
-    patterns: Patterns, candidates: Callable[[str], Iterable[str]], fits_all: Callable[[str, Patterns], bool]
+    patterns: Patterns, candidates: Callable[[str], Iterable[str]], fits_all: Callable[[str, Patterns], bool], most: int
 ) -> List[str]:
-    """Return of the candidates for each pattern the first and the last one that fit the list, each once."""
+    """Return of the candidates for each pattern the first ones and the last one that fit the list, each once."""
     found: List[str] = []
     for one in patterns:
         if not one.startswith("!"):
             fitting = [candidate for candidate in candidates(one) if fits_all(candidate, patterns)]
-            found += [*fitting[:1], *fitting[-1:]]
+            found += [*fitting[: most - 1], *fitting[-1:]]
     return list(dict.fromkeys(found))
+
+
+def is_within(pattern: str, others: Patterns) -> bool:
+    """Return whether all that a pattern or a network fits is sure to fit another one of some."""
+    network = _network(pattern)
+    if network:
+        ends = (str(network[0]), str(network[-1]))
+        return any(
+            all(_is_in(end, other) for end in ends) for other in others if _network(other) or len(set(ends)) == 1
+        )
+    return pattern in others or (not set("*?") & set(pattern) and fits(pattern, others))
 
 
 def fits_address(address: str, patterns: Patterns) -> bool:
@@ -80,9 +93,9 @@ def example_address(patterns: Patterns) -> Optional[str]:
     return next(iter(example_addresses(patterns)), None)
 
 
-def example_addresses(patterns: Patterns) -> List[str]:
-    """Return addresses that fit a list of patterns and networks, up to two for each."""
-    return _fitting(patterns, _addresses, fits_address)
+def example_addresses(patterns: Patterns, most: int = 2) -> List[str]:
+    """Return addresses that fit a list of patterns and networks, up to so many for each."""
+    return _fitting(patterns, _addresses, fits_address, most)
 
 
 def _addresses(pattern: str) -> Iterator[str]:

@@ -191,6 +191,16 @@ def test_a_match_for_everybody_is_named(booted: Machine, main_file: str, criteri
     )
 
 
+def test_a_keyword_by_its_other_name_is_named(booted: Machine, main_file: str) -> None:
+    booted.run("tee", "/etc/ssh/sshd_config", input="KeepAlive no\n" + main_file)
+    restart(booted)
+    # 10.6 has another word for no.
+    assert refusal(booted, "{client_alive_interval: 38, tcp_keep_alive: true}").replace("false", "no") == (
+        "TCPKeepAlive is no where yes is expected, /etc/ssh/sshd_config:1 overrides it: "
+        "remove that line and restart sshd"
+    )
+
+
 INCLUDE = "Include /etc/ssh/sshd_config.d/*.conf"
 
 

@@ -43,6 +43,8 @@ def test_a_shell_is_asked(oldest: Machine, name: str) -> None:
     shown = oldest.run("ssh", "-tt", "localhost", input="echo is $TMOUT; exit\n").stdout
     assert ("is 120" in shown) == ends or said.code
     assert (said.code == 0) == ends, said
+    # Other shells know no TMOUT.
+    assert ("a bash or ksh that waits at its prompt ends after 120 s" in said.text) == ends
     if said.code:
         assert re.search("TMOUT is 900|does not read /etc/profile.d/zz-ssh-keepalive.sh", said.text)
         assert status(oldest).code != 0 or OURS in oldest.run("cat", DROP_IN).stdout

@@ -155,7 +155,7 @@ def test_tmout_has_nothing_to_do_with_commands():
 def test_idle_timeout_where_sshd_has_no_channel_timeout():
     assert problems(Policy(idle_timeout=900), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
-        "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later"
+        "bash and ksh at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later"
     ]
     by_tmout, none = Policy(idle_timeout=900, idle_fallback="tmout"), Policy(idle_timeout=0)
     assert translate(by_tmout, (8, 4)) == Settings(by_tmout, (8, 4), (), None, tmout=900)
@@ -184,7 +184,7 @@ def test_idle_timeout_in_match():
     assert settings.blocks == ((entries[0], NEVER), (entries[1], PAIR + IDLE))
     assert problems(Policy(idle_timeout=900, match=entries), (8, 4)) == [
         "ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, which ends "
-        "shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
+        "bash and ksh at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
         "ssh_keepalive.match[0].idle_timeout: none: OpenSSH 8.4 ignores ChannelTimeout in Match: "
         "remove it, or use OpenSSH 10.5 or later",
         "ssh_keepalive.match[1].idle_timeout: 900: OpenSSH 8.4 ignores ChannelTimeout in Match: "
@@ -261,7 +261,7 @@ ALICE = Entry("user", ("alice",), unresponsive_timeout=600)
         (
             Policy(unresponsive_timeout=180, idle_timeout=900, idle_fallback="tmout"),
             (8, 4),
-            DROPPED + ", a shell that waits at its prompt ends after 900 s",
+            DROPPED + ", a bash or ksh that waits at its prompt ends after 900 s",
         ),
         (Policy(unresponsive_timeout=180, idle_timeout=0), (9, 2), DROPPED + ", no idle session is ended"),
         (

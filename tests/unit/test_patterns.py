@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.patterns import example, example_address, fits, fits_address
+from ssh_keepalive.patterns import example, example_address, fits, fits_address, is_within
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,24 @@ def test_an_example(patterns, value):
 )
 def test_which_addresses_fit(address, patterns, expected):
     assert fits_address(address, patterns) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "others", "is_sure"),
+    [
+        ("anna", ["bob", "anna"], True),
+        ("anna", ["a*"], True),
+        ("a*", ["a*"], True),
+        ("ab*", ["a*"], False),
+        ("10.1.0.0/16", ["10.0.0.0/8"], True),
+        ("10.0.0.0/8", ["10.1.0.0/16", "10.0.0.0/16", "10.255.0.0/16"], False),
+        ("10.0.0.1", ["10.0.*"], True),
+        ("10.0.0.0/24", ["10.0.0.*"], False),
+        ("anna", [], False),
+    ],
+)
+def test_a_pattern_within_others(pattern, others, is_sure):
+    assert is_within(pattern, others) is is_sure
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def _timeline(settings: Settings) -> Rows:
         found += [(commands, "a silent command or an idle sftp ends")]
     session = "an idle shell" if commands else "an idle session"
     if idle and settings.tmout:
-        found += [(idle, "a shell that waits at its prompt ends")]
+        found += [(idle, "a bash or ksh that waits at its prompt ends")]
     elif idle and has(version, "counts-unused-from-last-traffic"):
         found += [(idle, f"{session} ends, and its connection within seconds, if nothing else is in it")]
     elif idle:

@@ -3,11 +3,12 @@
 
 import contextlib
 import grp
+import itertools
 import json
 import os
 import pwd
 import sys
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..patterns import Patterns, fits, is_excluded
 from .host import Host, SlowError
@@ -28,35 +29,43 @@ def fitting(wanted: Sequence[Tuple[Patterns, Patterns]], host: Host) -> Optional
 
     Empty patterns fit everybody. Return None if nothing answers in time.
     """
+    found = several(wanted, host, 1)
+    return None if found is None else [next(iter(people), None) for people in found]
+
+
+def several(wanted: Sequence[Tuple[Patterns, Patterns]], host: Host, most: int) -> Optional[List[List[Account]]]:
+    """Return for each pair of patterns of user and groups up to so many whom they fit; None as `fitting` does."""
     if not wanted or not host.names_answer:
         return [] if host.names_answer else None
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     call = f"import sys; sys.path.insert(0, {top!r}); from {__name__} import main; main()"
     try:
-        answer = host.run(sys.executable, "-BISc", call, json.dumps(wanted), seconds=_SECONDS)
+        answer = host.run(sys.executable, "-BISc", call, str(most), json.dumps(wanted), seconds=_SECONDS)
         found = json.loads(answer.out)
     except (SlowError, ValueError):
         host.names_answer = False
         return None
-    return [Account(one[0], tuple(one[1])) if one else None for one in found]
+    return [[Account(user, tuple(groups)) for user, groups in people] for people in found]
 
 
 def main() -> None:
     """Print the answers as JSON, in the process that may wait for ever."""
-    print(json.dumps([_fitting(*patterns) for patterns in json.loads(sys.argv[1])]))
+    most, wanted = int(sys.argv[1]), json.loads(sys.argv[2])
+    print(json.dumps([list(itertools.islice(_fitting(*patterns), most)) for patterns in wanted]))
 
 
-def _fitting(users: Patterns, groups: Patterns) -> Optional[Account]:
+def _fitting(users: Patterns, groups: Patterns) -> Iterator[Account]:
     names = _members(groups) if groups else _users(users)
+    seen: Set[str] = set()
     for account in filter(None, map(_account, names)):
         fits_groups = not groups or (
             any(fits(name, groups) for name in account.groups)
             # One group that is excluded excludes.
             and not any(is_excluded(name, groups) for name in account.groups)
         )
-        if fits_groups and (not users or fits(account.user, users)):
-            return account
-    return None
+        if fits_groups and (not users or fits(account.user, users)) and account.user not in seen:
+            seen.add(account.user)
+            yield account
 
 
 def _users(patterns: Patterns) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 _WITH_VALUE = "CEbcfghkopu"
 # What says how a server reads and serves, and is handed on to one that is asked; the rest says what it does.
 _HANDED_ON = "46chop"
-_TELLING = "clientalive|tcpkeepalive|channeltimeout|unusedconnection|port|listenaddress|addressfamily|include|match"
+_TELLING = "clientalive|(tcp)?keepalive|channeltimeout|unusedconnection|port|listenaddress|addressfamily|include|match"
 
 
 class Arguments(NamedTuple):

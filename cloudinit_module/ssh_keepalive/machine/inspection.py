@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What each server does and has read, against a policy, and why."""
 
-import os
-from typing import Dict, Iterator, List, Optional, Sequence
+import functools
+from typing import Dict, List, Optional, Sequence
 
 from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
-from . import files, match_lines, processes, record, servers, trace, verification
-from .audit import Audit, audit, deviating, elsewhere, settings_for
+from . import files, processes, record, servers, verification
+from .audit import Audit, audit, elsewhere, settings_for
 from .host import Host, SlowError
 from .judgement import not_read, too_big
+from .others_lines import OthersLines
 from .problem import REAPPLY, Problem, SshdError, UnansweredError
 from .processes import Listener
 from .questions import Questions
@@ -19,8 +20,6 @@ from .state import ServerState
 from .verification import Deviation
 
 _ASK_AGAIN = "correct that, then ssh-keepalive status"
-# For one Match line of somebody else's
-_MOST_CONNECTIONS = 250
 
 
 class Findings:
@@ -117,12 +116,13 @@ def _explain(found: Audit, text: str, questions: Questions, host: Host, findings
     """Say what deviations mean, with what is in the file of the policy against what would be written there."""
     deviations = [*found.deviations, *found.for_root]
     if found.reply.about:
+        others = OthersLines(found, functools.partial(_is_own, text=text, host=host), questions, host)
         try:
-            deviations += _for_others_lines(found, questions, host, findings)
-        except SlowError as error:
-            findings.unknowns.append(Problem(f"not everything was asked: {error}", _ASK_AGAIN))
+            others.look()
         except SshdError as error:
             findings.problems += error.remedied(_ASK_AGAIN)
+        deviations += others.deviations
+        findings.unknowns += others.unknowns
     findings.notes += [note for note in found.notes if note not in findings.notes]
     findings.deviations += deviations
     flaw = _flaw(text, found, host)
@@ -139,46 +139,6 @@ def _explain(found: Audit, text: str, questions: Questions, host: Host, findings
     if big:
         problems.append(big)
     findings.problems += [one for one in problems if one not in findings.problems]
-
-
-def _for_others_lines(found: Audit, questions: Questions, host: Host, findings: Findings) -> Iterator[Deviation]:
-    """Yield the deviations for one of each Match line of somebody else's that may set what the policy sets."""
-    settings = found.settings
-    if settings is None:
-        return
-    texts = [files.text(file) or "" for file in trace.files(found.reply.trace) if os.path.isfile(file)]
-    blocks = (settings.directives, *(directives for _, directives in settings.blocks))
-    setting = match_lines.that_set(texts, {keyword for directives in blocks for keyword, _ in directives})
-    seen = match_lines.all_of(texts)
-    known = {one.key for one in (*found.deviations, *found.for_root)}
-    nested: Dict[str, bool] = {}
-    for match in found.others_matches:
-        name = match_lines.normalized(match)
-        if name in seen and name not in setting:
-            continue
-        fits_somebody = False
-        connections = match_lines.connections_for(match, found.like, host)
-        for one in connections[:_MOST_CONNECTIONS]:
-            reply = questions.ask(found.server, one)
-            for other, fits in trace.matches(reply.trace):
-                fits_somebody = fits_somebody or (other == match and fits)
-                if other not in found.matches:
-                    nested[other] = nested.get(other, False) or fits
-            for deviation in deviating(found, one, reply, host):
-                if deviation.key not in known:
-                    known.add(deviation.key)
-                    yield deviation._replace(connections=f" for Match {match}")
-        if not fits_somebody or len(connections) > _MOST_CONNECTIONS:
-            findings.unknowns.append(_unknown_match(match))
-    # In a file that a Match includes
-    for match in [match for match, fits in nested.items() if not fits]:
-        if match_lines.normalized(match) in setting:
-            findings.unknowns.append(_unknown_match(match))
-
-
-def _unknown_match(match: str) -> Problem:
-    message = f"what Match {match} changes is not known, since not everybody whom it may fit is known"
-    return Problem(message, "look at what that Match sets")
 
 
 def _is_own(set_by: Optional[str], text: str, host: Host) -> bool:

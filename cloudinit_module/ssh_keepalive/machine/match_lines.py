@@ -2,39 +2,52 @@
 """The Match lines in sshd's files whose blocks may set something, to be asked about; what they set is not read here."""
 
 import re
-from typing import Any, Dict, Iterable, List, Set
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, NamedTuple, Set, Tuple
 
-from ..openssh import Connection
-from ..patterns import Patterns, example_addresses, examples
+from ..openssh import Connection, canonical
+from ..patterns import Patterns, example_addresses, examples, is_within
 from . import accounts, trace
 from .host import Host
 
+_EVERY_NETWORK = {"0.0.0.0/0", "::/0"}
 _FIELDS = {"address": "address", "localaddress": "local_address", "host": "host", "localport": "local_port"}
-_LINE = re.compile(r'\s*"?([A-Za-z0-9]+)"?(?:\s*=\s*|\s+|$)(.*)')
+# A keyword may be in quotes, or its end may; a quote, blanks or an equals sign end it (misc.c, strdelim).
+_LINE = re.compile(r'[\s=]*([^\s="]*(?:"[^"]*")?)\s*=?\s*(.*)')
 
 
-def that_set(texts: Iterable[str], keywords: Iterable[str]) -> Set[str]:
-    """Return the criteria of Match lines in whose blocks one of the keywords stands, or an Include, normalized."""
-    wanted = {keyword.lower() for keyword in keywords} | {"include"}
-    found = set()
-    for text in texts:
-        current = None
-        for line in text.split("\n"):
-            parts = _LINE.match(line)
-            if not parts:
-                continue
-            keyword = parts.group(1).lower()
+class Block(NamedTuple):
+    """Hold a Match line's criteria, and the lines after it: what they set, by the places of the lines, FILE:LINE."""
+
+    criteria: str
+    lines: Dict[str, Tuple[str, str]]
+
+    @property
+    def name(self) -> str:
+        """Return the criteria, normalized."""
+        return normalized(self.criteria)
+
+    def may_change(self, values: Mapping[str, AbstractSet[str]]) -> bool:
+        """Return whether a line includes others, or gives one of the keywords another value than its only one."""
+        return any(
+            keyword == "include" or (keyword in values and values[keyword] != {value})
+            for keyword, value in self.lines.values()
+        )
+
+
+def blocks(texts: Mapping[str, str]) -> List[Block]:
+    """Return the blocks in the texts of files by name."""
+    found: List[Block] = []
+    for file, text in texts.items():
+        is_in_block = False
+        for number, line in enumerate(text.split("\n"), 1):
+            keyword, value = _LINE.match(line).groups()  # type: ignore[union-attr]
+            keyword = canonical(keyword.replace('"', ""))
             if keyword == "match":
-                current = normalized(parts.group(2))
-            elif current is not None and keyword in wanted:
-                found.add(current)
+                found.append(Block(re.sub(r"(^|\s)#.*", "", value), {}))
+                is_in_block = True
+            elif is_in_block:
+                found[-1].lines[f"{file}:{number}"] = (keyword, value.strip())
     return found
-
-
-def all_of(texts: Iterable[str]) -> Set[str]:
-    """Return the criteria of all Match lines, normalized."""
-    matches = (_LINE.match(line) for text in texts for line in text.split("\n"))
-    return {normalized(parts.group(2)) for parts in matches if parts and parts.group(1).lower() == "match"}
 
 
 def normalized(criteria: str) -> str:
@@ -42,15 +55,48 @@ def normalized(criteria: str) -> str:
     return " ".join(re.sub(r"(^|\s)#.*", "", criteria).replace('"', "").replace("=", " ").split()).lower()
 
 
-def connections_for(match: str, like: Connection, host: Host) -> List[Connection]:
-    """Return connections that a Match line fits, one or two for each of its patterns; none where nobody is found."""
+def are_covered(match: str, by: Iterable[str]) -> bool:
+    """Return whether all whom a Match line fits are sure to be among those whom others fit, one criterion each."""
+    if any(map(_fits_everybody, by)):
+        return True
+    mine = dict(trace.criteria(match))
+    theirs: Dict[str, Set[str]] = {}
+    for criteria in map(trace.criteria, by):
+        criterion, patterns = criteria[0] if len(criteria) == 1 else ("", ())
+        if _negated(patterns) <= _negated(mine.get(criterion, ())):
+            theirs.setdefault(criterion, set()).update(one for one in patterns if not one.startswith("!"))
+    return any(
+        all(is_within(one, sorted(theirs[criterion])) for one in patterns if not one.startswith("!"))
+        for criterion, patterns in mine.items()
+        if criterion in theirs
+    )
+
+
+def _fits_everybody(match: str) -> bool:
+    criterion, patterns = next(iter(trace.criteria(match)), (match.strip().lower(), ()))
+    if criterion == "all":
+        return True
+    # A group has a name, or it fits none.
+    is_any = "*" in patterns and criterion != "group"
+    return len(trace.criteria(match)) == 1 and not _negated(patterns) and (is_any or _EVERY_NETWORK.issubset(patterns))
+
+
+def _negated(patterns: Patterns) -> Set[str]:
+    return {one for one in patterns if one.startswith("!")}
+
+
+def connections_for(match: str, like: Connection, host: Host, most: int = 2) -> List[Connection]:
+    """Return connections that a Match line fits, some for each of its patterns; none where nobody is found.
+
+    That is one member of a group, and one or two for other patterns; with another number up to so many for each.
+    """
     alternatives: List[List[Connection]] = []
     names: Dict[str, Patterns] = {}
     for criterion, patterns in trace.criteria(match):
         if criterion in ("user", "group"):
             names[criterion] = patterns
             continue
-        values = example_addresses(patterns) if criterion.endswith("address") else examples(patterns)
+        values = example_addresses(patterns, most) if criterion.endswith("address") else examples(patterns, most)
         if criterion == "localport":
             values = [value for value in values if value.isdigit()]
         if criterion not in _FIELDS or not values:
@@ -58,7 +104,7 @@ def connections_for(match: str, like: Connection, host: Host) -> List[Connection
         typed: List[Any] = [int(value) if criterion == "localport" else value for value in values]
         alternatives.append([like._replace(**{_FIELDS[criterion]: value}) for value in typed])
     if names:
-        people = _people(names.get("user", ()), names.get("group", ()), host)
+        people = _people(names.get("user", ()), names.get("group", ()), host, most)
         alternatives.append([like._replace(user=one.user, groups=one.groups) for one in people])
     if not all(alternatives):
         return []
@@ -71,16 +117,14 @@ def connections_for(match: str, like: Connection, host: Host) -> List[Connection
     return list(dict.fromkeys(found or [like]))
 
 
-def _people(users: Patterns, groups: Patterns, host: Host) -> List[accounts.Account]:
-    """Return users whom patterns fit, one for each pattern of groups if there are any."""
-    if not groups:
-        # sshd compares names: there need be no such user.
-        made_up = [accounts.Account(user, ()) for user in examples(users)]
-        found = accounts.fitting([(users, ())], host)
-        return [*filter(None, found or ()), *made_up]
+def _people(users: Patterns, groups: Patterns, host: Host, most: int) -> List[accounts.Account]:
+    """Return users whom patterns fit, for each pattern of groups if there are any."""
+    # sshd compares names: there need be no such user.
+    made_up = [] if groups else [accounts.Account(user, ()) for user in examples(users, most)]
     excluded = tuple(pattern for pattern in groups if pattern.startswith("!"))
     wanted = [(users, (pattern, *excluded)) for pattern in groups if not pattern.startswith("!")]
-    return [account for account in accounts.fitting(wanted, host) or () if account]
+    found = accounts.several(wanted if groups else [(users, ())], host, most - 1)
+    return [*(account for people in found or () for account in people), *made_up]
 
 
 def _merged(like: Connection, connections: Iterable[Connection]) -> Connection:

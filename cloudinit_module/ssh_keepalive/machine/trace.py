@@ -8,7 +8,9 @@ globals. In each pass the first value overrides later ones. The second pass call
 
 import re
 from collections import Counter
-from typing import Collection, List, NamedTuple, Optional, Tuple
+from typing import Collection, Iterator, List, NamedTuple, Optional, Tuple
+
+from ..openssh import canonical
 
 _BYTES_OF_A_FILE = 16
 _CHECKING = "debug3: checking match for '"
@@ -111,8 +113,9 @@ def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
 
 
 class Line(NamedTuple):
-    """Name the place of a line, FILE:LINE, and the value that it sets."""
+    """Name the place of a line, FILE:LINE, the keyword, and the value that it sets."""
 
+    keyword: str
     place: str
     value: str
 
@@ -120,13 +123,22 @@ class Line(NamedTuple):
 def winner(keyword: str, trace: str, main: str) -> Optional[Line]:
     """Return the line whose value for a keyword is in effect, None if no line sets it."""
     in_globals, _, in_matches = trace.partition(_REPROCESS)
-    for lines in (in_matches, in_globals):
-        for line in lines.split("\n"):
-            place, setting, rest = line.rstrip("\r").partition(" setting ")
-            name, _, value = rest.partition(" ")
-            if setting and name.lower() == keyword.lower():
-                return Line(place.partition(": ")[2].replace("reprocess config:", main + ":"), value.strip())
-    return None
+    found = (_lines(part, main) for part in (in_matches, in_globals))
+    return next((line for lines in found for line in lines if line.keyword == canonical(keyword)), None)
+
+
+def set_by_matches(trace: str, main: str) -> List[Line]:
+    """Return the lines of all blocks whose Match fits; of those for a keyword the first one is in effect."""
+    return list(_lines(trace.partition(_REPROCESS)[2], main))
+
+
+def _lines(part: str, main: str) -> Iterator[Line]:
+    for line in part.split("\n"):
+        place, setting, rest = line.rstrip("\r").partition(" setting ")
+        name, _, value = rest.partition(" ")
+        if setting:
+            place = place.partition(": ")[2].replace("reprocess config:", main + ":")
+            yield Line(canonical(name), place, value.strip())
 
 
 def is_read(file: str, trace: str) -> bool:

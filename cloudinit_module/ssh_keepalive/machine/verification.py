@@ -102,7 +102,9 @@ def deviations(
     about = ""
     if (connection.user, connection.address) != (openssh.NOBODY.user, openssh.NOBODY.address):
         about = f" for user {connection.user} from {connection.address}"
-    options = server.arguments.settings() if server.arguments else {}
+    options: Dict[str, Tuple[str, str]] = {}
+    for option in (server.arguments.settings() if server.arguments else {}).items():
+        options.setdefault(openssh.canonical(option[0]), option)
     wrong = _wrong(settings, connection, reply)
     if not wrong:
         return []
@@ -110,8 +112,9 @@ def deviations(
     found = []
     for mismatch in wrong:
         keyword = mismatch.keyword
-        if keyword.lower() in options:
-            place: Optional[str] = f"-o {keyword}={options[keyword.lower()]}"
+        if openssh.canonical(keyword) in options:
+            name, value = options[openssh.canonical(keyword)]
+            place: Optional[str] = f"-o {keyword if name == keyword.lower() else name}={value}"
         else:
             line = trace.winner(keyword, reply.trace, main)
             place = line and line.place

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from ssh_keepalive.machine import accounts
-from ssh_keepalive.machine.accounts import Account, fitting
+from ssh_keepalive.machine.accounts import Account, fitting, several
 
 ROOT = Account("root", ("root",))
 
@@ -38,6 +38,12 @@ def test_nothing_is_started_for_nothing(machine):
 
 def test_each_pair_has_an_answer_of_its_own(machine):
     assert fitting([(["root"], []), (["no-such-user"], []), ([], ["root"])], machine.host()) == [ROOT, None, ROOT]
+
+
+def test_several_members_each_once(machine):
+    (found,) = several([([], ["*"])], machine.host(), 3)
+    assert len({account.user for account in found}) == 3
+    assert several([(["root"], ["root", "r*"]), (["no-such-user"], [])], machine.host(), 3) == [[ROOT], []]
 
 
 def test_a_name_service_that_does_not_answer_is_waited_for_once(machine, monkeypatch):

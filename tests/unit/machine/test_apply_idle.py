@@ -48,7 +48,7 @@ def test_tmout_comes_and_goes_with_the_drop_in(machine):
     file = machine.profile / "zz-ssh-keepalive.sh"
     assert report.startswith(
         "ssh_keepalive: sshd keeps its own setting for silent clients, "
-        "a shell that waits at its prompt ends after 900 s (OpenSSH 8.4); "
+        "a bash or ksh that waits at its prompt ends after 900 s (OpenSSH 8.4); "
     )
     assert "        TMOUT=900\n        readonly TMOUT\n" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o644

@@ -16,9 +16,9 @@ def people(monkeypatch):
     """Have a machine know some people, or not answer."""
     asked = []
 
-    def fitting(wanted, host):
+    def several(wanted, host, most):
         asked.append(list(wanted))
-        return [next(filter(None, (who(name, *one) for name in PEOPLE)), None) for one in wanted]
+        return [list(filter(None, (who(name, *one) for name in PEOPLE)))[:most] for one in wanted]
 
     def who(name, users, groups):
         account = accounts.Account(name, PEOPLE[name])
@@ -26,7 +26,7 @@ def people(monkeypatch):
         fits_group = not groups or any(accounts.fits(group, groups) for group in account.groups)
         return account if fits_user and fits_group else None
 
-    monkeypatch.setattr(accounts, "fitting", fitting)
+    monkeypatch.setattr(accounts, "several", several)
     return asked
 
 
@@ -64,7 +64,7 @@ def test_roots_groups_are_looked_up_only_where_they_matter(people):
 
 
 def test_root_is_not_asked_about_where_its_groups_matter_and_are_not_known(monkeypatch):
-    monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
+    monkeypatch.setattr(accounts, "several", lambda wanted, host, most: None)
     assert choose(entry("group", "staff")).root is None
 
 
@@ -105,7 +105,7 @@ def test_an_entry_without_anybody_is_noted(people):
 
 
 def test_an_entry_of_which_nobody_answers_is_noted(monkeypatch):
-    monkeypatch.setattr(accounts, "fitting", lambda wanted, host: None)
+    monkeypatch.setattr(accounts, "several", lambda wanted, host, most: None)
     found = choose(entry("user", "anna"), entry("group", "staff", seconds=61))
     assert found.connections == (NOBODY._replace(user="anna"),)
     assert found.notes == ("match[1] is not verified, Match Group staff needs names that nothing here answers",)
@@ -136,6 +136,16 @@ def test_one_for_each_pattern_of_a_match_line(people):
     assert {one.user for one in found} >= {"anna", "bob", "x", "x1"}
     assert {one.address for one in found} == {"10.0.0.0", "10.255.255.255", "192.0.2.7"}
     assert {one.user for one in of_line("Group staff,wheel", NOBODY, None)} == {"anna", "bob"}
+
+
+def test_more_of_those_whom_a_match_line_fits(people):
+    assert [one.user for one in of_line("Group staff", NOBODY, None)] == ["anna"]
+    assert [one.user for one in of_line("Group staff", NOBODY, None, 9)] == ["anna", "bob"]
+    users = {one.user for one in of_line("User dev*", NOBODY, None, 9)}
+    assert len(users) == 8
+    assert users >= {"dev", "devx", "dev1", "devaaa"}
+    assert {one.address for one in of_line("Address 10.0.0.0/8", NOBODY, None, 9)} >= {"10.0.0.1", "10.127.255.255"}
+    assert {one.local_port for one in of_line("LocalPort 22*", NOBODY, None, 9)} == {22, 221}
 
 
 @pytest.mark.parametrize(

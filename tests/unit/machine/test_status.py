@@ -5,6 +5,9 @@ import re
 import pytest
 from ssh_keepalive.machine import files
 from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.host import SlowError
+from ssh_keepalive.machine.problem import Problem
+from ssh_keepalive.machine.questions import Questions
 from ssh_keepalive.policy import Entry, Policy
 from states import DROP_IN, POLICY, PROMISE, told
 
@@ -99,6 +102,92 @@ def test_a_match_of_which_nobody_is_known_leaves_it_unknown(enforced):
     ]
 
 
+OTHERS_FIRST = "Match {}\nClientAliveInterval 5\nMatch {}\nClientAliveInterval 7\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("User al,al1", "User al*"), ("Address 10.0.0.0/24,10.255.0.0/16", "Address 10.0.0.0/8")],
+)
+def test_those_whom_an_earlier_match_leaves_to_a_later_one(enforced, first, second):
+    with enforced.main.open("a") as stream:
+        stream.write(OTHERS_FIRST.format(first, second))
+    enforced.start()
+    said = (
+        "not enforced: ClientAliveInterval is 7 where 5 is expected for Match {}, /etc/ssh/sshd_config:6 overrides it"
+    )
+    assert told(enforced, 1)[0] == said.format(second)
+
+
+def test_an_earlier_match_that_hides_a_later_one_from_all_who_are_asked_about(enforced):
+    with enforced.main.open("a") as stream:
+        stream.write(OTHERS_FIRST.format("User a*", "User al*"))
+    enforced.start()
+    assert told(enforced, 2)[:2] == [
+        "unknown: what Match User al* changes is not known, other lines override it for those who were asked about",
+        "remedy: /usr/sbin/sshd -T -C user=NAME,host=.invalid,addr=ADDRESS,laddr=192.0.2.1,lport=22 tells what "
+        "somebody gets",
+    ]
+
+
+@pytest.mark.parametrize("second", ["User alice", "User alice Address 10.0.0.0/8"])
+def test_a_match_that_an_earlier_one_leaves_nobody(enforced, second):
+    with enforced.main.open("a") as stream:
+        stream.write(OTHERS_FIRST.format("User alice,bob", second))
+    enforced.start()
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+
+
+@pytest.mark.parametrize(
+    ("first", "match", "code"),
+    [("50", "User al*", 1), ("00-a", "User al*", 1), ("50", "User al", 0), ("00-a", "User al", 0)],
+)
+def test_those_whom_a_match_entry_leaves_to_somebodys_match(machine, first, match, code):
+    entry = Entry("user", ("al", "al1"), client_alive_interval=30, client_alive_count_max=3)
+    apply(POLICY._replace(match=(entry,)), machine.host())
+    # Those whom the entry fits have what is expected for them.
+    (machine.file.parent / (first + ".conf")).write_text("Match " + match + "\nClientAliveInterval 30\n")
+    machine.start()
+    lines = told(machine, code)
+    assert bool([line for line in lines if "is 30 where 5 is expected for Match User al*" in line]) == bool(code)
+
+
+def test_somebodys_match_for_which_there_was_no_time(enforced, monkeypatch):
+    ask = Questions.ask
+
+    def in_time(questions, server, connection, *arguments, **named):
+        if connection.user == "late":
+            raise SlowError(Problem("no time left"))
+        return ask(questions, server, connection, *arguments, **named)
+
+    monkeypatch.setattr(Questions, "ask", in_time)
+    with enforced.main.open("a") as stream:
+        for name in ("same", "late", "later"):
+            stream.write("Match User {}\nClientAliveInterval {}\n".format(name, 5 if name == "same" else 7))
+    enforced.start()
+    assert told(enforced, 2)[:2] == [
+        "unknown: there was no time to ask about 2 Match lines that may change it, from Match User late on",
+        "remedy: /usr/sbin/sshd -T -C user=NAME,host=.invalid,addr=ADDRESS,laddr=192.0.2.1,lport=22 tells what "
+        "somebody gets",
+    ]
+
+
+def test_a_keyword_by_its_other_name(machine):
+    apply(Policy(tcp_keep_alive=True), machine.host())
+    machine.main.write_text("KeepAlive no\n" + machine.main.read_text())
+    machine.start()
+    assert told(machine, 1)[:2] == [
+        "not enforced: TCPKeepAlive is no where yes is expected, /etc/ssh/sshd_config:1 overrides it",
+        "remedy: remove that line and restart sshd",
+    ]
+    machine.add_unit("ssh.service", words="-D -o KeepAlive=no")
+    machine.start()
+    assert told(machine, 1)[0] == (
+        "not enforced: TCPKeepAlive is no where yes is expected, sshd is started with -o keepalive=no, which "
+        "overrides it"
+    )
+
+
 def test_a_match_that_sets_nothing_of_ours_is_not_asked_about(enforced):
     with enforced.main.open("a") as stream:
         stream.write("Match Version old\nX11Forwarding no\n")
@@ -159,7 +248,7 @@ def test_a_policy_that_this_openssh_cannot_enforce(machine):
     machine.openssh("8.4")
     assert told(machine, 1)[:2] == [
         "not enforced: ssh_keepalive.idle_timeout: 900: OpenSSH 8.4 has no ChannelTimeout: set idle_fallback: tmout, "
-        "which ends shells at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
+        "which ends bash and ksh at their prompt and nothing else, remove idle_timeout, or use OpenSSH 9.2 or later",
         "remedy: ssh-keepalive apply FILE, with a policy that it can enforce",
     ]
 

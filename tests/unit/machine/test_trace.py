@@ -99,6 +99,20 @@ def test_lines_of_which_the_trace_has_cut_the_end_off_are_known_again():
     assert trace.others([ours, short], [cut, short, other, "User ali"]) == [other, "User ali"]
 
 
+def test_the_lines_of_the_blocks_that_fit():
+    text = (
+        "debug3: /etc/a.conf:1 setting KeepAlive no\n"
+        "debug2: parse_server_config_depth: config reprocess config len 340\n"
+        "debug3: reprocess config:137 setting ClientAliveInterval 7 \r\n"
+        "debug3: /etc/a.conf:2 setting CLIENTALIVEINTERVAL 8\n"
+    )
+    assert trace.set_by_matches(text, "/main") == [
+        trace.Line("clientaliveinterval", "/main:137", "7"),
+        trace.Line("clientaliveinterval", "/etc/a.conf:2", "8"),
+    ]
+    assert trace.winner("TCPKeepAlive", text, "/main") == trace.Line("tcpkeepalive", "/etc/a.conf:1", "no")
+
+
 def test_a_line_of_the_same_words_is_somebody_elses_too():
     assert trace.others(["User a", "User b", "User b"], ["User b", "User a", "User b"]) == []
     assert trace.others(["User a", "User b"], ["User b", "User a", "User b"]) == ["User b"]
