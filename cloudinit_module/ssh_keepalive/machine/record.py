@@ -243,8 +243,8 @@ def changed_since_read(
 ) -> Tuple[str, ...]:
     """Return the files that have changed since a server has read its files, or may have."""
     at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
-    found = identify(names, ()).files
-    return tuple(name for name in found if found[name][2] >= at * 1e9)
+    there = filter(os.path.exists, names)
+    return tuple(name for name in there if max(os.stat(name).st_ctime, os.lstat(name).st_ctime) >= at)
 
 
 def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:

@@ -10,7 +10,7 @@ import time
 from typing import List, Sequence, Tuple
 
 from .. import paths
-from . import processes, record, units, verification
+from . import files, processes, record, units, verification
 from .audit import Audit, elsewhere
 from .files import Transaction
 from .host import Host
@@ -148,19 +148,25 @@ class Restarts:
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
         """Return what a server may not have read of others' files, which are as they were before this run."""
         before = self._transaction.before
-        files, folders = audit.inputs
+        found, folders = audit.inputs
         inputs = record.Inputs(
             # A main file may be a link to the one that is written.
-            {name: before.files.get(os.path.realpath(name), found) for name, found in files.items()},
-            {name: before.folders.get(name, found) for name, found in folders.items()},
+            {name: before.files.get(os.path.realpath(name), is_now) for name, is_now in found.items()},
+            {name: before.folders.get(name, is_now) for name, is_now in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
-        keys = record.changed_since_read(_keys(audit), audit.server, noted, audit.pid_file)
+        keys = record.changed_since_read(self._keys(audit), audit.server, noted, audit.pid_file)
         if noted:
             entries = tuple(one._replace(inputs=one.inputs.without(self._drop_in)) for one in noted.entries)
             noted = noted._replace(entries=entries)
         reading = record.reading(audit.server, inputs, noted, audit.pid_file)
         return (*keys, *(() if reading.is_current else reading.changed))
+
+    def _keys(self, audit: Audit) -> List[str]:
+        """Return the files of the host keys, which a server reads when it starts."""
+        values = verification.reported(audit.reply.values)
+        found = [*values.get("hostkey", ()), *values.get("hostcertificate", ())]
+        return [file for file in found if file != files.key_for_asking(self._host)]
 
     def undo(self) -> str:
         """Have the servers that were restarted run with what was restored; return their states."""
@@ -177,12 +183,6 @@ class Restarts:
             _signal(server, self._host)
             return "active"
         return "in an unknown state"
-
-
-def _keys(audit: Audit) -> List[str]:
-    """Return the files of the host keys, which a server reads when it starts."""
-    values = verification.reported(audit.reply.values)
-    return [*values.get("hostkey", ()), *values.get("hostcertificate", ())]
 
 
 def _obstacles(server: Server, host: Host) -> List[str]:
