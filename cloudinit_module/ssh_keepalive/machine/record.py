@@ -241,9 +241,9 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
 def changed_since_read(
     names: Sequence[str], server: Server, record: Optional[Record], pid_file: str
 ) -> Tuple[str, ...]:
-    """Return the files that have changed since a server has read its files, or may have."""
+    """Return the files that have changed since a server has read its files, none if that time is not known."""
     at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
-    there = filter(os.path.exists, names)
+    there = filter(os.path.exists, names if at else ())
     return tuple(name for name in there if max(os.stat(name).st_ctime, os.lstat(name).st_ctime) >= at)
 
 
