@@ -80,6 +80,13 @@ def on_the_clock(ticks: int) -> float:
     return clock() + in_seconds(ticks)
 
 
+def own_start(host: Host) -> float:
+    """Return when this process began, in seconds since the epoch."""
+    with contextlib.suppress(OSError):
+        return on_the_clock(int(_fields(host.at("/proc/self"))[19]))
+    return time.time()
+
+
 def listeners(host: Host) -> List[Listener]:
     """Return root's processes of sshd that take connections, the oldest first."""
     found = of_sshd(host)
@@ -187,13 +194,18 @@ def _process(name: str, proc: str) -> Optional[Process]:
     titled = _titled(words[0])
     if not is_sshd and not (titled and _is_program(titled, program)):
         return None
-    with open(f"{proc}/{name}/stat", encoding="utf-8", errors="replace") as stream:
-        # proc(5): the name of the program may hold anything, all after it are numbers.
-        fields = stream.read().rpartition(")")[2].split()
+    fields = _fields(f"{proc}/{name}")
     with open(f"{proc}/{name}/status", encoding="utf-8", errors="replace") as stream:
         uid = next(int(line.split()[1]) for line in stream if line.startswith("Uid:"))
     title = " ".join(words).strip()
     return Process(int(name), int(fields[1]), uid, program, title, words, int(fields[19]))
+
+
+def _fields(folder: str) -> List[str]:
+    """Return the fields of proc(5), stat, from the third one on."""
+    with open(f"{folder}/stat", encoding="utf-8", errors="replace") as stream:
+        # The name of the program may hold anything, all after it are numbers.
+        return stream.read().rpartition(")")[2].split()
 
 
 def is_handed_sockets(pid: int, host: Host) -> bool:

@@ -239,12 +239,15 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
 
 
 def changed_since_read(
-    names: Sequence[str], server: Server, record: Optional[Record], pid_file: str
+    names: Sequence[str], until: float, server: Server, record: Optional[Record], pid_file: str
 ) -> Tuple[str, ...]:
-    """Return the files that have changed since a server has read its files, none if that time is not known."""
+    """Return the files that have changed since a server has read its files, and before another time.
+
+    None if it is not known when it has read them.
+    """
     at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
     there = filter(os.path.exists, names if at else ())
-    return tuple(name for name in there if max(os.stat(name).st_ctime, os.lstat(name).st_ctime) >= at)
+    return tuple(name for name in there if at <= max(os.stat(name).st_ctime, os.lstat(name).st_ctime) < until)
 
 
 def wrote_pid_file(listener: Listener, pid_file: str) -> Optional[float]:

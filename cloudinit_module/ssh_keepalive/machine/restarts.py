@@ -155,7 +155,9 @@ class Restarts:
             {name: before.folders.get(name, is_now) for name, is_now in folders.items()},
         ).without(self._drop_in)
         noted = self._noted
-        keys = record.changed_since_read(self._keys(audit), audit.server, noted, audit.pid_file)
+        # This run of cloud-init makes those of a new instance itself: on sysvinit an sshd has others by then.
+        until = processes.own_start(self._host)
+        keys = record.changed_since_read(self._keys(audit), until, audit.server, noted, audit.pid_file)
         if noted:
             entries = tuple(one._replace(inputs=one.inputs.without(self._drop_in)) for one in noted.entries)
             noted = noted._replace(entries=entries)

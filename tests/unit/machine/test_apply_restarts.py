@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import time
 
@@ -261,6 +262,13 @@ def test_an_unattended_run_with_nothing_to_write_restarts_nothing(machine):
         "systemctl restart ssh.service settles it"
     )
     assert machine.verbs() == []
+
+
+def test_host_keys_that_this_run_of_cloud_init_has_made_are_put_into_effect(running):
+    # Since then this process runs
+    shutil.copy("/proc/self/stat", running.proc.folder + "/self/stat")
+    (running.ssh / "ssh_host_ed25519_key").write_text("another")
+    assert apply(POLICY, running.host()).restarted
 
 
 def test_an_attended_run_with_nothing_to_write_does_not_restart_for_what_others_may_have_changed(machine):
