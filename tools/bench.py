@@ -29,7 +29,7 @@ MARKS = ("<!-- bench: make bench -->\n", "<!-- /bench -->\n")
 
 # How each part is measured, and how it is tried out.
 PARTS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-    "boots": (lambda: list(map(condensed, boots(5))), lambda: list(map(condensed, boots(1)))),
+    "boots": (lambda: list(map(condensed, boots(3))), lambda: list(map(condensed, boots(1)))),
     "patterns": (
         lambda: list(map(condensed, boots_by_patterns(3))),
         lambda: list(map(condensed, boots_by_patterns(1))),
