@@ -235,15 +235,16 @@ def sockets_of(pid: int, host: Host) -> Iterator[List[str]]:
         open_files = {os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)}
     for table, counts in (("tcp", "sockstat"), ("tcp6", "sockstat6")):
         # To make a table the kernel walks all of a hash, whose size goes with the memory: milliseconds for no line.
-        if _NO_SOCKETS.search(_text(f"{proc}/{pid}/net/{counts}")):
+        if _NO_SOCKETS.search(text(f"{proc}/{pid}/net/{counts}")):
             continue
-        for line in _text(f"{proc}/{pid}/net/{table}").splitlines()[1:]:
+        for line in text(f"{proc}/{pid}/net/{table}").splitlines()[1:]:
             fields = line.split()
             if f"socket:[{fields[9]}]" in open_files:
                 yield fields
 
 
-def _text(path: str) -> str:
+def text(path: str) -> str:
+    """Return what a file of /proc says, "" where it cannot be read."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read()
     return ""

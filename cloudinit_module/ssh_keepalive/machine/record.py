@@ -213,9 +213,7 @@ def forget(host: Host) -> None:
 
 
 def _boot(host: Host) -> str:
-    with contextlib.suppress(OSError), open(host.at("/proc/sys/kernel/random/boot_id"), encoding="utf-8") as stream:
-        return stream.read().strip()
-    return ""
+    return processes.text(host.at("/proc/sys/kernel/random/boot_id")).strip()
 
 
 def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: str) -> Reading:
@@ -270,8 +268,10 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     wrote = wrote_pid_file(listener, pid_file)
     is_steady = server.steady_since is not None and listener.began >= server.steady_since
     # On which the clock was not set since the record, if that is older than what it read last
-    latest = processes.in_seconds(listener.began) if wrote is None else wrote - processes.clock()
-    if record and max(latest, processes.in_seconds(listener.began)) >= record.at:
+    latest = processes.in_seconds(listener.began)
+    if wrote is not None:
+        latest = max(latest, wrote - processes.clock())
+    if record and latest >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS
     if is_steady:
         # It tells systemd that it runs before it writes that file: what is changed in between it has not read.

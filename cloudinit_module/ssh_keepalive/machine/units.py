@@ -217,9 +217,7 @@ def others_in(listener: processes.Listener, host: Host) -> int:
 
 
 def _cgroup(pid: int, host: Host) -> str:
-    with contextlib.suppress(OSError), open(host.at(f"/proc/{pid}/cgroup"), encoding="utf-8") as stream:
-        return stream.read()
-    return ""
+    return processes.text(host.at(f"/proc/{pid}/cgroup"))
 
 
 def unit_of(listener: processes.Listener, host: Host) -> Optional[Unit]:
