@@ -11,6 +11,8 @@ from typing import IO, Dict, List, NamedTuple, Tuple
 
 # What is kept in memory of all that one says; sshd -T -ddd says about 100 kB.
 _MOST_BYTES = 4000000
+# Within which a command that has closed its streams has ended
+_AT_ONCE_SECONDS = 0.002
 
 
 class CommandError(Exception):
@@ -77,6 +79,10 @@ def _hear_out(process: "subprocess.Popen[bytes]", end: float) -> List[bytes]:
                 said[key.fd] += part
                 if len(said[key.fd]) > _MOST_BYTES:
                     raise CommandError(f"said more than {_MOST_BYTES // 1000000} MB")
+    closed = time.monotonic()
+    # Its end follows at once, and wait() would look for it a millisecond later.
+    while process.poll() is None and time.monotonic() < closed + _AT_ONCE_SECONDS:
+        time.sleep(_AT_ONCE_SECONDS / 50)
     process.wait(max(0.0, end - time.monotonic()))
     for pipe in pipes:
         pipe.close()

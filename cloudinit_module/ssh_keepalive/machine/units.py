@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import time
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import processes
 from .arguments import environment, expanded, parse, variables
@@ -29,7 +29,7 @@ _FOLDERS = (
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 )
-_WANTS = ("*.wants", "*.requires")
+_WANTS = (".wants", ".requires")
 # What a shell makes something else of
 _MEANT_FOR_SHELL = re.compile(r"[;&|<>()$`]")
 _CONDITION = re.compile(r"^(?P<kind>ExecCondition|(?:Condition|Assert)[A-Za-z]+)=(?P<value>.*\S)", re.MULTILINE)
@@ -135,29 +135,38 @@ def of_sshd(host: Host) -> List[Unit]:
 def _enabled(host: Host) -> List[str]:
     """Return the services that are enabled, and run an sshd by what their files say."""
     # Where /lib is a link to /usr/lib all is there once.
-    folders = list(dict.fromkeys(os.path.realpath(host.at(folder)) for folder in _FOLDERS))
-    links = [link for folder in folders for kind in _WANTS for link in glob.glob(f"{folder}/{kind}/*.service")]
-    files = {(os.path.basename(link), _identity(link)): link for link in links}
-    names = {name for name, _ in files}
-    found = {name for (name, _), file in files.items() if _runs_sshd(file)}
-    for file in (file for folder in folders for file in glob.glob(f"{folder}/*.service.d/*.conf")):
+    folders = dict.fromkeys(os.path.realpath(host.at(folder)) for folder in _FOLDERS)
+    names: Set[str] = set()
+    found: Set[str] = set()
+    drop_ins: List[str] = []
+    for folder in folders:
+        for name in _listed(folder):
+            place = os.path.join(folder, name)
+            if name.endswith(_WANTS):
+                services = [one for one in _listed(place) if one.endswith(".service")]
+                names.update(services)
+                found.update(one for one in services if one not in found and _runs_sshd(os.path.join(place, one)))
+            elif name.endswith(".service.d"):
+                drop_ins += [os.path.join(place, one) for one in _listed(place) if one.endswith(".conf")]
+    for file in drop_ins:
         name = os.path.basename(os.path.dirname(file))[: -len(".d")]
-        if name in names and _runs_sshd(file):
+        if name in names and name not in found and _runs_sshd(file):
             found.add(name)
     return sorted(found)
 
 
-def _identity(file: str) -> Optional[Tuple[int, int]]:
+def _listed(folder: str) -> List[str]:
     with contextlib.suppress(OSError):
-        status = os.stat(file)
-        return status.st_dev, status.st_ino
-    return None
+        return os.listdir(folder)
+    return []
 
 
 def _runs_sshd(file: str) -> bool:
     """Return whether a line of a unit's file runs an sshd."""
     with contextlib.suppress(OSError), open(file, "rb") as stream:
-        return bool(_RUNS_SSHD.search(stream.read().replace(b"\\\n", b" ")))
+        text = stream.read()
+        # Most name none, and that is known in no time.
+        return b"sshd" in text and bool(_RUNS_SSHD.search(text.replace(b"\\\n", b" ")))
     return False
 
 
