@@ -10,7 +10,7 @@ from ..policy import PolicyError
 from . import files, processes, record, servers, verification
 from .audit import Audit, audit, elsewhere, settings_for
 from .host import Host, SlowError
-from .judgement import not_read, too_big
+from .judgement import not_read, too_big, unread
 from .others_lines import OthersLines
 from .problem import REAPPLY, Problem, SshdError, UnansweredError
 from .processes import Listener
@@ -198,15 +198,13 @@ def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, f
     findings.servers.append(_server_state(server, reading))
     if seen or reading.is_current or found.settings is None:
         return
-    changed = ", ".join(reading.changed)
-    remedy = f"{server.restart_command}, open sessions survive"
+    problem = unread(server, reading)
     if not reading.is_noted:
-        message = f"whether {server.name} has read {changed} as it is now is not known"
-        findings.unknowns.append(Problem(message, remedy))
+        findings.unknowns.append(problem)
     elif reading.policy != found.settings.policy.section():
-        findings.problems.append(Problem(f"{server.name} has not read {changed} since it changed", remedy))
+        findings.problems.append(problem)
     else:
-        findings.notes.append(f"{server.name} has not read {changed} since it changed, its next start reads it")
+        findings.notes.append(f"{problem.message}, its next start reads it")
 
 
 def _server_state(server: Server, reading: record.Reading) -> ServerState:

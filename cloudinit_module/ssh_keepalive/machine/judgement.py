@@ -10,6 +10,8 @@ from .audit import Audit
 from .files import File
 from .host import Host
 from .problem import NotReadError, Problem, SshdError
+from .record import Reading
+from .servers import Server
 from .verification import Deviation
 
 # A little less than 256 KiB, comments included
@@ -106,6 +108,15 @@ def too_big(found: Audit) -> Optional[Problem]:
     has = f"the configuration of {found.server.name} has {size} bytes"
     remedy = f"shorten {found.main} and what it includes"
     return Problem(f"{has}, above 256 KiB this version refuses every login", remedy)
+
+
+def unread(server: Server, reading: Reading) -> Problem:
+    """Return the problem of a server that has not read its configuration as it is now, or may not have."""
+    changed = ", ".join(reading.changed)
+    message = f"whether {server.name} has read {changed} as it is now is not known"
+    if reading.is_noted:
+        message = f"{server.name} has not read {changed} since it changed"
+    return Problem(message, f"{server.restart_command}, open sessions survive")
 
 
 def not_read(found: Audit, drop_in: str) -> Problem:

@@ -10,7 +10,7 @@ import time
 from typing import List, Sequence, Tuple
 
 from .. import paths
-from . import files, processes, record, units, verification
+from . import files, judgement, processes, record, units, verification
 from .audit import Audit, elsewhere
 from .files import Transaction
 from .host import Host
@@ -66,6 +66,10 @@ class Restarts:
                 self.pending.append(error)
 
     def _is_unread(self, audit: Audit, is_changed: bool, place: str) -> bool:
+        """Return whether a server has not read what is in `place`, and is to.
+
+        What else it has not read, or is not known to have, is pending.
+        """
         server = audit.server
         if server.unseen:
             self.pending.append(UnansweredError(server.unseen))
@@ -83,11 +87,9 @@ class Restarts:
         if place in reading.changed and self._host.attended:
             return True
         if not reading.is_noted:
-            message = f"whether {server.name} has read {', '.join(reading.changed)} as it is now is not known"
-            self.pending.append(UnansweredError(Problem(message, f"{server.restart_command} settles it")))
+            self.pending.append(UnansweredError(judgement.unread(server, reading)))
         elif place in reading.changed:
-            message = f"{server.name} has not read {place} since it changed"
-            self.pending.append(SshdError(Problem(message, f"{server.restart_command}, open sessions survive")))
+            self.pending.append(SshdError(judgement.unread(server, reading._replace(changed=(place,)))))
         return False
 
     def _restart(self, server: Server, place: str) -> None:

@@ -66,7 +66,7 @@ PENDING = re.compile(
     r"restarted: /etc/ssh/sshd_config\.d may have changed since it read that: "
     r"systemctl restart ssh\.service puts all of that into effect$"
     r"|whether ssh\.service \(process \d+, port 22\) has read /etc/ssh/sshd_config\.d as it is now is not known: "
-    r"systemctl restart ssh\.service settles it$"
+    r"systemctl restart ssh\.service, open sessions survive$"
 )
 
 

@@ -259,7 +259,7 @@ def test_an_unattended_run_with_nothing_to_write_restarts_nothing(machine):
     assert machine.shown(caught.value) == (
         "whether ssh.service (process 5000001, port 22) has read /etc/ssh/sshd_config, /etc/ssh/sshd_config.d, "
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf as it is now is not known: "
-        "systemctl restart ssh.service settles it"
+        "systemctl restart ssh.service, open sessions survive"
     )
     assert machine.verbs() == []
 
