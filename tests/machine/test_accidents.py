@@ -177,6 +177,19 @@ def test_a_slow_start_is_waited_for_and_not_begun_anew(newest: Machine, seconds:
     assert (found.code == 0) == any(has_read(newest, f"ClientAliveInterval {one}") for one in (62, 63))
 
 
+@pytest.mark.slow
+def test_a_slow_stop_is_no_failure(newest: Machine) -> None:
+    as_it_was(newest)
+    newest.sh(SLOW.format(18).replace("ExecStartPre=", "ExecStopPost="))
+    said = unattended(newest, OTHER)
+    assert (said.code, "still stopping" in said.text) == (1, True), said
+    until(newest, "active", 18)
+    assert has_read(newest, "ClientAliveInterval 62")
+    assert can_log_in(newest)
+    found = status(newest)
+    assert found.code == 0, found.problems
+
+
 def test_ctrl_c_before_a_policy_is_in_place_changes_nothing(newest: Machine) -> None:
     as_it_was(newest)
     before = newest.run("sha256sum", DROP_IN).stdout

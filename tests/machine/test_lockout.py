@@ -158,6 +158,19 @@ def test_sshd_is_not_restarted_into_a_failure(newest: Machine) -> None:
     assert OURS in newest.run("cat", DROP_IN).stdout
 
 
+def test_an_sshd_that_is_tried_again_is_told_of(newest: Machine) -> None:
+    serving.as_it_was(newest)
+    # As on RHEL
+    folder = "/etc/systemd/system/ssh.service.d"
+    lines = "[Service]\\nRestart=on-failure\\nRestartSec=42s\\nRestartPreventExitStatus=\\n"
+    newest.sh(f"mkdir -p {folder}; printf '{lines}' >{folder}/x.conf; systemctl daemon-reload")
+    newest.sh(f"echo 'ListenAddress 203.0.113.1' >{FOLDER}/50-b.conf; systemctl restart ssh || true")
+    newest.sh("until systemctl show -p SubState ssh | grep auto-restart; do sleep 0.1; done")
+    found = status(newest)
+    assert (found.code, "ssh.service has failed (exit-code), it serves nobody" in found.problems) == (1, True)
+    assert "ssh.service has failed (exit-code)" in unattended(newest, OTHER).text
+
+
 @pytest.mark.slow
 def test_an_sshd_that_is_down_is_told_of(newest: Machine) -> None:
     serving.as_it_was(newest)

@@ -225,3 +225,16 @@ def test_a_failure_that_was_there_before_is_not_hidden(oldest: Machine) -> None:
     found = status(oldest)
     assert found.code == 1
     assert "ssh.service has failed" in found.problems
+
+
+@pytest.mark.parametrize("unit", ["CapabilityBoundingSet=~CAP_SYS_PTRACE", "PrivateUsers=yes"])
+def test_what_may_not_look_at_sshd_says_so(oldest: Machine, unit: str) -> None:
+    """As a unit of monitoring's may, which runs as root."""
+    as_it_was(oldest)
+    text = oldest.run("cat", DROP_IN).stdout
+    (oldest.root / "srv/u").write_text("#cloud-config\nssh_keepalive: {client_alive_interval: 62}\n")
+    for command in ("status", "apply /srv/u"):
+        as_unit = ("systemd-run", "--quiet", "--wait", "--pipe", "-p", unit, "ssh-keepalive", *command.split())
+        said = run(oldest, *as_unit)
+        assert (said.code, "CAP_SYS_PTRACE" in said.text, "restart" in said.text) == (2, True, False), said
+    assert oldest.run("cat", DROP_IN).stdout == text

@@ -212,6 +212,25 @@ def test_a_listener_with_a_relative_file_lives_on(newest: Machine) -> None:
     assert (status(newest).code == 0) == (said.code == 0)
 
 
+def test_what_is_said_of_one_without_a_pid_file_settles_it(newest: Machine) -> None:
+    before = start(newest, "by hand, without a PID file", INCLUDE)
+    # Which no run of ours has seen
+    newest.sh("rm /run/ssh-keepalive.json; sleep 1.5")
+    said = unattended(newest, OTHER)
+    assert (said.code, f"kill -HUP {before}" in said.text) == (1, True)
+    found = status(newest)
+    assert found.code != 0
+    assert f"kill -HUP {before}" in found.problems
+    newest.sh(f"kill -HUP {before}; sleep 0.5")
+    assert has_read(newest, "ClientAliveInterval 62", 2222)
+    assert status(newest).code == 0
+    # What it has read is not taken for what comes later.
+    newest.sh(f"echo 'ClientAliveInterval 7' >>{MANAGEMENT}; sed -i 1d {MANAGEMENT}")
+    newest.sh(f"kill -HUP {before}; sleep 0.5")
+    assert has_read(newest, "ClientAliveInterval 7", 2222)
+    assert status(newest).code != 0
+
+
 @pytest.mark.slow
 def test_a_second_one_drops_dead_clients_in_time(newest: Machine) -> None:
     start(newest, "by hand", INCLUDE)

@@ -180,7 +180,7 @@ def _audit_of(reply: Reply, like: Connection, server: Server, settings: Optional
 def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
     """Record which of the servers of now have read what was verified, for status and the next run.
 
-    Those that were restarted have read it. Of the others, those are recorded anew of which it is known.
+    Those that were restarted have read it. Others, of which that is not known, are noted too: they may read it later.
     """
     old = record.load(host)
     anew = {_started_by(server) for server in restarted}
@@ -192,8 +192,8 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
         entry = found and _entry(found._replace(server=server), _started_by(server) in anew, old, host)
         if entry:
             noted.append(entry)
-        elif old:
-            kept += [one for one in old.entries if one.server == key]
+        if old and not (entry and entry.has_read):
+            kept += [one for one in old.entries if one.server == key and one.has_read]
     # What was noted before stays true, of what was started after that. The first one tells at least the clock.
     if noted or old is None:
         record.save([*noted, *kept], host)
@@ -221,16 +221,19 @@ def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Seq
 
 
 def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host) -> Optional[record.Entry]:
-    """Return what is to be noted of a server, None where it is not known to enforce what it has read."""
-    if found.deviations or not found.is_unchanged:
-        return None
-    policy = found.settings.policy.section() if found.settings else False
-    found = found._replace(inputs=_inputs(found.reply))
-    if elsewhere(found, host) or not (is_anew or found.reading(old).is_current):
+    """Return what is to be noted of a server, None where it would not enforce that."""
+    if found.deviations or elsewhere(found, host):
         return None
     listener = found.server.listener
+    has_read = bool(is_anew or found._replace(inputs=_inputs(found.reply)).reading(old).is_current)
+    if not has_read:
+        # As it is now: what it reads from here on is to be what is verified.
+        listener = next((one for one in processes.listeners(host) if listener and one.pid == listener.pid), None)
     generation = record.generation(listener) if listener else None
-    return record.Entry(record.key(found.server), found.inputs, policy, generation)
+    if not found.is_unchanged or not (has_read or generation):
+        return None
+    policy = found.settings.policy.section() if found.settings else False
+    return record.Entry(record.key(found.server), _inputs(found.reply), policy, generation, has_read)
 
 
 def _started_by(server: Server) -> object:

@@ -104,12 +104,12 @@ def _look_at_unit(server: Server, findings: Findings) -> None:
     if unit and unit.is_outdated:
         note = f"systemd has not read the files of {unit.name} since they changed: systemctl daemon-reload"
         findings.notes.append(note)
-    if unit and unit.state == "failed" and not server.listener:
+    if unit and unit.failure and not server.listener:
         again = f"systemctl restart {unit.name}"
         if unit.result == "start-limit-hit":
             again = f"systemctl reset-failed {unit.name}; {again}"
         remedy = f"systemctl status {unit.name} says why, then {again}"
-        findings.problems.append(Problem(f"{unit.name} has failed ({unit.result}), it serves nobody", remedy))
+        findings.problems.append(Problem(f"{unit.name} has failed ({unit.failure}), it serves nobody", remedy))
 
 
 def _explain(found: Audit, text: str, questions: Questions, host: Host, findings: Findings) -> None:

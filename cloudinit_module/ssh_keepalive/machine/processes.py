@@ -10,6 +10,7 @@ import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .host import Host
+from .problem import Problem, UnansweredError
 
 # The boot's seconds; time.CLOCK_BOOTTIME is there from Python 3.7 on.
 _CLOCK_BOOTTIME = 7
@@ -17,6 +18,8 @@ _CLOCK_BOOTTIME = 7
 STEP_SECONDS = 2.0
 # The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
 _LISTENER = re.compile(r"[^\s:]+: (?P<command>/\S+(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
+# How a process begins that has not given itself a title, as before 8.2
+_RAW = re.compile(r"/(.*/)?sshd$")
 # What follows the program's path in /proc after an upgrade
 _REPLACED = " (deleted)"
 # proc_net(5)
@@ -92,7 +95,7 @@ def listeners(host: Host) -> List[Listener]:
     found = of_sshd(host)
     result = []
     for process in found.values():
-        is_raw = bool(re.match(r"/(.*/)?sshd$", process.words[0]))
+        is_raw = bool(_RAW.match(process.words[0]))
         # The title of a session, which may listen for a forward, has a name in place of the path.
         if process.uid != 0 or not (is_raw or _titled(process.title)):
             continue
@@ -136,7 +139,10 @@ def _command(title: str, program: str) -> Tuple[str, Optional[Tuple[str, ...]]]:
 
 
 def of_sshd(host: Host) -> Dict[int, Process]:
-    """Return all processes of sshd that are this machine's own, not those of containers on it."""
+    """Return all processes of sshd that are this machine's own, not those of containers on it.
+
+    Raise UnansweredError for a listener that we may not look at.
+    """
     proc = host.at("/proc")
     ours = _link(f"{proc}/self/ns/pid")
     found = {}
@@ -185,10 +191,26 @@ def _link(path: str) -> Optional[str]:
     return None
 
 
-def _process(name: str, proc: str) -> Optional[Process]:
-    program = os.readlink(f"{proc}/{name}/exe")
+def _raise_if_hidden(name: str, proc: str) -> None:
+    """Raise UnansweredError for a listener of root's that has more capabilities than we have."""
+    words = _words(name, proc)
+    if os.stat(f"{proc}/{name}").st_uid == 0 and (_RAW.match(words[0]) or _LISTENER.match(words[0])):
+        message = f"process {name} of sshd shows its sockets only to programs with all of its capabilities"
+        raise UnansweredError(Problem(message, "run this with CAP_SYS_PTRACE"))
+
+
+def _words(name: str, proc: str) -> Tuple[str, ...]:
     with open(f"{proc}/{name}/cmdline", encoding="utf-8", errors="surrogateescape") as stream:
-        words = tuple(stream.read().rstrip("\0").split("\0"))
+        return tuple(stream.read().rstrip("\0").split("\0"))
+
+
+def _process(name: str, proc: str) -> Optional[Process]:
+    try:
+        program = os.readlink(f"{proc}/{name}/exe")
+    except PermissionError:
+        _raise_if_hidden(name, proc)
+        raise
+    words = _words(name, proc)
     is_sshd = os.path.basename(program).replace(_REPLACED, "") in ("sshd", "sshd-session", "sshd-auth")
     # A copy may have any name.
     titled = _titled(words[0])

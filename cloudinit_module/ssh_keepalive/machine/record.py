@@ -55,12 +55,16 @@ def _hash(inputs: Inputs, name: str) -> Any:
 
 
 class Entry(NamedTuple):
-    """Hold what was verified of a server, for which policy (its section), and the process that has read that."""
+    """Hold what was verified of a server, for which policy (its section), and its process then.
+
+    `has_read` says that the process has read that; if it is False, it was not known whether it had.
+    """
 
     server: str
     inputs: Inputs
     policy: Any
     generation: Optional[List[Any]]
+    has_read: bool = True
 
 
 class Record(NamedTuple):
@@ -150,6 +154,12 @@ def generation(listener: Listener) -> List[Any]:
     return [listener.pid, listener.began, list(listener.sockets)]
 
 
+def _has_read_anew(listener: Listener, entry: Entry) -> bool:
+    """Return whether a process has read its files since it was noted."""
+    before, now = entry.generation, generation(listener)
+    return before is not None and before[:2] == now[:2] and before != now
+
+
 def key(server: Server) -> str:
     """Return by what a server is known again: all of one key are asked the same, and answer the same."""
     if server.arguments is None:
@@ -164,7 +174,7 @@ def load(host: Host) -> Optional[Record]:
             found = json.load(stream)
         if found["boot"] != _boot(host):
             return None
-        entries = [Entry(one[0], Inputs(*one[1]), one[2], one[3]) for one in found["entries"]]
+        entries = [Entry(one[0], Inputs(*one[1]), *one[2:]) for one in found["entries"]]
         return Record(found["at"], found["clock"], tuple(entries))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
@@ -223,12 +233,13 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
         return Reading(True)
     noted = [entry for entry in record.entries if entry.server == key(server)] if record else []
     for entry in noted:
-        if entry.generation == generation(listener):
+        if entry.has_read and entry.generation == generation(listener):
             changed = inputs.differs_from(entry.inputs, by_content=True)
             return Reading(not changed, changed, entry.policy, True)
     for entry in noted:
-        # It was started later, and nothing has changed since.
-        if record and processes.in_seconds(listener.began) > record.at and not inputs.differs_from(entry.inputs):
+        # It was started later or has read its files anew, and nothing has changed since.
+        is_later = record is not None and processes.in_seconds(listener.began) > record.at
+        if (is_later or _has_read_anew(listener, entry)) and not inputs.differs_from(entry.inputs):
             return Reading(True, (), entry.policy, True)
     at = _read_at(listener, pid_file, server, record)
     later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]

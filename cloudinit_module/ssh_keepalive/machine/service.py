@@ -19,8 +19,10 @@ def restart(unit: Unit, host: Host) -> None:
         # Others have started it too often, and this restart was one of ours: no failure of theirs is hidden.
         _do("reset-failed", unit.name, host)
         now = _started_anew("start", unit, host)
-    if now.is_starting:
+    if now.is_starting or now.state == "deactivating":
         message = f"{unit.name} is still starting after {host.patience:.0f} s with the new configuration"
+        if not now.is_starting:
+            message = f"{unit.name} is still stopping after {host.patience:.0f} s, to start with the new configuration"
         raise UnansweredError(Problem(message, "ssh-keepalive status tells when it runs"))
     if now.state == "active" and (now.pid, now.invocation) == (unit.pid, unit.invocation):
         # Its job waits for another one.

@@ -93,6 +93,14 @@ class Unit(NamedTuple):
         return self.state == "activating" and (self.substate.startswith("auto-restart") or self.retries > 0)
 
     @property
+    def failure(self) -> Optional[str]:
+        """Return why it has failed, also if systemd will start it again; None if it has not."""
+        if self.state != "failed" and not self.is_to_be_retried:
+            return None
+        # At the start of the next try the result of the last one is forgotten.
+        return self.substate if self.result in ("", "success") else self.result
+
+    @property
     def is_reading(self) -> bool:
         """Return whether its program was started, and does not take connections yet."""
         return self.is_starting and self.substate == "start" and self.pid != 0
