@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 # cloud-init up to 23.1 passes five positions, later ones four keywords; five parameters count as deprecated there.
 def handle(name, cfg, cloud=None, log=None, args=None, _compat=None):
-    """Enforce the policy that the merged config asks for; raise PolicyError or SshdError if that cannot be done."""
+    """Enforce the policy that the merged config asks for; raise PolicyError, SshdError or OSError if it cannot."""
     from ssh_keepalive import policy
     from ssh_keepalive.machine.apply import apply
     from ssh_keepalive.machine.host import Host

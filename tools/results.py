@@ -26,7 +26,7 @@ PARTS: dict[str, Callable[[str], bool]] = {
     "`sshd -V`": lambda label: "sshd -V" in label,
     "`sshd -T` (from 9.3 on with `-G`) of the candidate": lambda label: " -f " in label,
     "`systemctl show`": lambda label: "systemctl show" in label,
-    "`sshd -T` in place, about nobody and root": lambda label: "sshd -T" in label and " -f " not in label,
+    "`sshd -T` in place, about nobody in particular": lambda label: "sshd -T" in label and " -f " not in label,
     "fsync, in memory here": lambda label: label == "fsync",
 }
 REST = "all else: schema, files, log"

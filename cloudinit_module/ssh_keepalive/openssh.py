@@ -174,7 +174,7 @@ def expected(settings: Settings, connection: Connection) -> Directives:
 
 
 def fits(entry: Entry, connection: Connection) -> bool:
-    """Return whether sshd takes an entry's block for a connection; ssh_config(5), PATTERNS."""
+    """Return whether sshd takes a match entry's block for a connection; ssh_config(5), PATTERNS."""
     if entry.criterion == "address":
         return patterns.fits_address(connection.address, entry.patterns)
     names = (connection.user,) if entry.criterion == "user" else connection.groups

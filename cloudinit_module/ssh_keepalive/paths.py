@@ -9,6 +9,9 @@ VENDOR_MAIN = "/usr/etc/ssh/sshd_config"
 DROP_IN_FOLDER = SSH + "/sshd_config.d"
 # Privilege separation, sshd(8)
 SSHD_RUN_FOLDER = "/run/sshd"
+SSHD_PID_FILE = "/run/sshd.pid"
+# Where init scripts of Debian, of EL and of OpenRC have options for sshd
+SSHD_DEFAULTS = ("/etc/default/ssh", "/etc/sysconfig/sshd", "/etc/conf.d/sshd")
 
 # The product's own, on a machine. The first of the drop-ins, and the last of the profiles: a readonly TMOUT of somebody
 # else's is then there before ours.

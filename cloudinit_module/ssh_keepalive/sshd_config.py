@@ -76,6 +76,14 @@ def lines_before(main: str) -> int:
     return block.group().count("\n") if block else 0
 
 
+def is_in_block(main: str, line: int) -> bool:
+    """Return whether a line of a main file, counted from 1, is in a block."""
+    return any(
+        0 < line - main.count("\n", 0, block.start()) <= block.group().count("\n")
+        for block in re.finditer(_BLOCK, main)
+    )
+
+
 def read_policy(text: str) -> Optional[Policy]:
     """Return the policy for which a drop-in or a block was rendered, None if it does not say."""
     for line in text.splitlines():

@@ -39,6 +39,8 @@ DEFAULTS = {
         "dies_of": "",
         # Restart=on-failure: after that many looks it is tried again
         "tries_again_after": 0,
+        # Type=simple: what is started counts as active, listens on nothing, and dies or not
+        "comes_to_nothing": "",
         # At how many looks it is on its way up (-1: at all)
         "starting": 0,
         # How many tries of systemd's own it counts in a restart by hand: one that was due just then

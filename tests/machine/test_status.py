@@ -350,7 +350,7 @@ def test_apply_does_as_a_first_boot(kept: Machine) -> None:
     assert again.stdout.endswith(f"\n{DROP_IN} unchanged\n")
     found = status(kept, 0)
     assert found[2:4] == [
-        "asked by: ssh-keepalive apply, or an earlier instance",
+        "asked by: ssh-keepalive apply, or earlier user-data",
         'cloud-init\'s configuration: {"unresponsive_timeout": "20s"} by user-data',
     ]
     refused = apply(kept, "{unresponsive_timeout: 1s}", check=False)
@@ -369,4 +369,4 @@ def test_nothing_asked(booted: Machine) -> None:
     booted.wait()
     assert status(booted, 0) == ["not configured", REGISTERED]
     apply(booted, "true")
-    assert "asked by: ssh-keepalive apply, or an earlier instance" in status(booted, 0)
+    assert "asked by: ssh-keepalive apply, or earlier user-data" in status(booted, 0)

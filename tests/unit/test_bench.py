@@ -27,7 +27,7 @@ def test_of_a_boot_the_data_have_what_the_tables_take():
             "`sshd -V`": 3,
             "`sshd -T` (from 9.3 on with `-G`) of the candidate": 0,
             "`systemctl show`": 0,
-            "`sshd -T` in place, about nobody and root": 0,
+            "`sshd -T` in place, about nobody in particular": 0,
             "fsync, in memory here": 0.0,
             "all else: schema, files, log": 95.5,
         },

@@ -34,7 +34,7 @@ def fitting(wanted: Sequence[Tuple[Patterns, Patterns]], host: Host) -> Optional
 
 
 def several(wanted: Sequence[Tuple[Patterns, Patterns]], host: Host, most: int) -> Optional[List[List[Account]]]:
-    """Return for each pair of patterns of user and groups up to so many whom they fit; None as `fitting` does."""
+    """Return for each pair of patterns up to `most` accounts that fit; None if nothing answers in time."""
     if not wanted or not host.names_answer:
         return [] if host.names_answer else None
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

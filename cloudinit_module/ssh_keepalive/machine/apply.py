@@ -136,7 +136,7 @@ class _Run:
         else:
             return Report(self._drop_in.path, self._policy, None, (), False, False, False)
         try:
-            with self._transaction.tidied():
+            with self._transaction.tidied([server.listener for server in self._servers if server.listener]):
                 report = self._in_the_first_way_that_is_read(possible)
         except (SshdError, KeyboardInterrupt):
             if self._restarts.done:
@@ -180,7 +180,7 @@ class _Run:
 
     def _go(self, way: str) -> Report:
         self._interrupts.release()
-        main = self._judge.old_main = files.text(self._server.main) or ""
+        main = self._judge.old_main = self._transaction.text_of_main()
         texts = self._texts(way, main)
         with self._transaction.staged(texts):
             if self._settings and (self._main if way == ways.IN_MAIN else self._drop_in) in texts:

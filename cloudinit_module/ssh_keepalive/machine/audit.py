@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
-"""An audit of a server: what it does with nobody in particular, with root, and with some whom match entries fit."""
+"""An audit of a server: what it does with nobody in particular, with root, and with some whom match entries are for."""
 
 import fnmatch
 import glob
@@ -123,7 +123,7 @@ def audit(
     if settings is None:
         return found
     deviations = list(deviating(found, like, reply, host))
-    for one in connections.elsewhere(values, like, found.matches):
+    for one in connections.at_other_addresses(values, like, found.matches):
         deviations += deviating(found, one, questions.ask(server, one), host)
     unasked = ("no Match is verified, since a name service here does not answer",)
     if not reply.about:
@@ -222,7 +222,7 @@ def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Seq
 
 def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host) -> Optional[record.Entry]:
     """Return what is to be noted of a server, None where it would not enforce that."""
-    if found.deviations or elsewhere(found, host):
+    if found.deviations or other_files(found, host):
         return None
     listener = found.server.listener
     has_read = bool(is_anew or found._replace(inputs=_inputs(found.reply)).reading(old).is_current)
@@ -241,7 +241,7 @@ def _started_by(server: Server) -> object:
     return server.service if server.unit or server.script else server.listener and server.listener.pid
 
 
-def elsewhere(found: Audit, host: Host) -> Optional[Problem]:
+def other_files(found: Audit, host: Host) -> Optional[Problem]:
     """Return the problem of a process that sees other files under the names of those that were read here."""
     listener = found.server.listener
     names = [*found.inputs.files, *found.inputs.folders]

@@ -41,7 +41,9 @@ def nobody(values: Mapping[str, Sequence[str]]) -> Connection:
     return NOBODY._replace(local_port=int(port))
 
 
-def elsewhere(values: Mapping[str, Sequence[str]], like: Connection, matches: Iterable[str]) -> List[Connection]:
+def at_other_addresses(
+    values: Mapping[str, Sequence[str]], like: Connection, matches: Iterable[str]
+) -> List[Connection]:
     """Return nobody at the other addresses that sshd reports, where a Match line tells those apart; some of them."""
     if not any(re.search(r"\blocal(address|port)\b", match, re.IGNORECASE) for match in matches):
         return []

@@ -8,12 +8,13 @@ import logging
 import os
 import stat
 import time
-from typing import Iterator, List, Mapping, NamedTuple, Optional
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from .. import paths, sshd_config
-from . import record, servers
+from . import processes, record, servers
 from .host import Host
 from .problem import Problem, SshdError
+from .processes import Listener
 
 LOG = logging.getLogger(__name__)
 
@@ -139,23 +140,48 @@ class Transaction:
         self._host = host
         self.files = (drop_in(host), profile(host), main_file)
         self.unfinished = False
-        # What of others' this run touches, as it was before
-        self.before = record.Inputs({}, {})
+        # What this run may touch, as it was before
+        self._before = record.Inputs({}, {})
+        self._names_before: Optional[List[str]] = None
+        self._in_place: Set[str] = set()
 
     @contextlib.contextmanager
-    def tidied(self) -> Iterator[None]:
-        """Take away what this run leaves beside the files, and what a killed one has left."""
-        self.before = self._identity()
-        names = self._names()
+    def tidied(self, listeners: Sequence[Listener]) -> Iterator[None]:
+        """Take away what this run leaves beside the files, and what a killed one has left.
+
+        The listeners are those that have read the files as they are.
+        """
+        self._before, self._names_before = self._identity(), self._names()
         self.unfinished = self.tidy()
         try:
             yield
         finally:
             # Nobody reads what cannot be taken away, and the next run tries again.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SshdError):
                 self.tidy()
-                if names == self._names() and not self.unfinished:
-                    record.carry_over(self.before, self._identity(), self._host)
+                known = list(map(record.generation, listeners))
+                is_as_before = self._names_before == self._names() and not self.unfinished
+                # One that has read the files meanwhile may have read what was in their place.
+                if is_as_before and all(record.generation(one) in known for one in processes.listeners(self._host)):
+                    record.carry_over(self._before, self._identity(), self._host)
+
+    def text_of_main(self) -> str:
+        """Return the text of the main file on which what is written is based: somebody may just have changed it."""
+        main = self.files[2].path
+        content = text(main) or ""
+        # Afterwards: a change in between shows before the file is replaced.
+        self._before.files.update(record.identify([main], []).files)
+        return content
+
+    @property
+    def replaced_files(self) -> record.Inputs:
+        """Return what this run has replaced, as it was; the folder, too, if others have changed no name in it."""
+        drop_in_file = self.files[0]
+        ours = {os.path.basename(drop_in_file.temporary(purpose)) for purpose in _PURPOSES}
+        ours.add(os.path.basename(drop_in_file.path))
+        before, now = (set(names or ()) - ours for names in (self._names_before, self._names()))
+        files = {name: found for name, found in self._before.files.items() if name in self._in_place}
+        return record.Inputs(files, self._before.folders if before == now else {})
 
     def _identity(self) -> record.Inputs:
         drop_in_file, _, main_file = self.files
@@ -251,9 +277,11 @@ class Transaction:
             elif old:
                 os.unlink(file.path)
                 self._sync_folder(file)
+            self._in_place.add(file.path)
             yield
         except BaseException:
             self._put_back(file, old, content)
+            self._in_place.discard(file.path)
             raise
 
     def _put_back(self, file: File, old: Optional[str], content: Optional[str]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import time
 from typing import NamedTuple, Optional, Tuple
 
+from .. import paths
 from . import processes, units
 from .command import Answer
 from .host import Host
@@ -13,7 +14,7 @@ from .problem import Problem, SshdError
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
 _PID_FILE_SECONDS = 3.0
 # Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's
-_DEFAULTS = (("/etc/default/ssh", "SSHD_OPTS"), ("/etc/sysconfig/sshd", "OPTIONS"), ("/etc/conf.d/sshd", "SSHD_OPTS"))
+_DEFAULTS = tuple(zip(paths.SSHD_DEFAULTS, ("SSHD_OPTS", "OPTIONS", "SSHD_OPTS")))
 
 
 class Script(NamedTuple):
@@ -71,7 +72,7 @@ def script(host: Host) -> Optional[Script]:
 
 def pid_file_names_sshd(host: Host) -> bool:
     """Return whether sshd's own PID file names a process of root's that takes connections."""
-    return processes.pid_in(host.at("/run/sshd.pid")) in {listener.pid for listener in processes.listeners(host)}
+    return processes.pid_in(host.at(paths.SSHD_PID_FILE)) in {listener.pid for listener in processes.listeners(host)}
 
 
 def default_words(host: Host) -> Tuple[str, ...]:

@@ -8,7 +8,7 @@ from .. import openssh, paths, sshd_config
 from ..openssh import Settings
 from ..policy import PolicyError
 from . import files, processes, record, servers, verification
-from .audit import Audit, audit, elsewhere, settings_for
+from .audit import Audit, audit, other_files, settings_for
 from .host import Host, SlowError
 from .judgement import not_read, too_big, unread
 from .others_lines import OthersLines
@@ -59,6 +59,16 @@ def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Q
         if server.is_to_start_otherwise:
             _look_at_next_start(servers.as_started_anew(server, host), settings, questions, host, findings)
     return findings
+
+
+def is_plain(found: Audit, noted: Optional[record.Record], host: Host) -> bool:
+    """Return whether a server enforces and has read what it was asked about, and nothing else is to be said of it."""
+    server = found.server
+    is_flawed = found.deviations or found.for_root or found.others_matches or not found.reply.about or too_big(found)
+    is_odd = server.unseen or server.is_to_start_otherwise or other_files(found, host)
+    has_failed = server.unit and server.unit.failure and not server.listener
+    is_replaced = server.listener and server.listener.program is None
+    return not (is_flawed or is_odd or has_failed or is_replaced) and bool(found.reading(noted).is_current)
 
 
 def _look_at_next_start(
@@ -146,7 +156,7 @@ def _is_own(set_by: Optional[str], text: str, host: Host) -> bool:
         return True
     file, _, line = set_by.rpartition(":")
     return file == files.policy_file(host) and (
-        file == host.at(paths.DROP_IN) or int(line) <= sshd_config.lines_before(text)
+        file == host.at(paths.DROP_IN) or sshd_config.is_in_block(text, int(line))
     )
 
 
@@ -191,7 +201,7 @@ def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, f
     read = record.wrote_pid_file(server.listener, found.pid_file) if server.listener else None
     if server.listener and read is not None:
         findings.read[server.listener] = read
-    seen = elsewhere(found, host)
+    seen = other_files(found, host)
     if seen:
         findings.unknowns.append(seen)
         reading = record.Reading(None)

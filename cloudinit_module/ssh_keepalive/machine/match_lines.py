@@ -56,7 +56,7 @@ def normalized(criteria: str) -> str:
 
 
 def are_covered(match: str, by: Iterable[str]) -> bool:
-    """Return whether all whom a Match line fits are sure to be among those whom others fit, one criterion each."""
+    """Return whether everybody whom a Match line fits is sure to fit another, of those with one criterion."""
     if any(map(_fits_everybody, by)):
         return True
     mine = dict(trace.criteria(match))
@@ -118,7 +118,7 @@ def connections_for(match: str, like: Connection, host: Host, most: int = 2) -> 
 
 
 def _people(users: Patterns, groups: Patterns, host: Host, most: int) -> List[accounts.Account]:
-    """Return users whom patterns fit, for each pattern of groups if there are any."""
+    """Return users that fit the patterns, some for each pattern of groups."""
     # sshd compares names: there need be no such user.
     made_up = [] if groups else [accounts.Account(user, ()) for user in examples(users, most)]
     excluded = tuple(pattern for pattern in groups if pattern.startswith("!"))

@@ -118,19 +118,19 @@ class OthersLines:
             return
         expected = {openssh.canonical(keyword): value for keyword, value in openssh.expected(settings, one)}
         general = {openssh.canonical(keyword): value for keyword, value in settings.directives}
-        winners: Dict[str, Line] = {}
+        effective: Dict[str, Line] = {}
         for line in trace.set_by_matches(reply.trace, self._found.main):
-            winner = winners.setdefault(line.keyword, line)
+            first = effective.setdefault(line.keyword, line)
             # Where the policy has one value only, a line that gives that one changes nothing for anybody.
             if self._values.get(line.keyword, {line.value}) == {line.value} or self._is_own(line.place):
                 continue
-            if winner is not line:
-                by = [self._top_level.get(winner.place, "")]
+            if first is not line:
+                by = [self._top_level.get(first.place, "")]
             elif expected.get(line.keyword) == general.get(line.keyword):
                 self._shown.add(line)
                 continue
             else:
-                # Somebody whom an entry of ours fits shows nothing of those whom none does.
+                # Somebody whom one of our match entries fits shows nothing of those whom none fits.
                 by = [sshd_config.criterion(entry) for entry, _ in settings.blocks if openssh.fits(entry, one)]
             if match_lines.normalized(self._top_level.get(line.place, match)) == match_lines.normalized(match):
                 hidden.setdefault(line, set()).update(by)

@@ -14,7 +14,7 @@ from .problem import Problem, UnansweredError
 
 # The boot's seconds; time.CLOCK_BOOTTIME is there from Python 3.7 on.
 _CLOCK_BOOTTIME = 7
-# A clock that runs is corrected by less than this, and one that was set by more.
+# systemd shows whole seconds of a start: a clock that was set by less than this is not told from one that ran on.
 STEP_SECONDS = 2.0
 # The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
 _LISTENER = re.compile(r"[^\s:]+: (?P<command>/\S+(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)

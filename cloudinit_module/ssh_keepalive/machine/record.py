@@ -68,7 +68,7 @@ class Entry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Hold all entries, and when they were written, in seconds since the boot; `clock` is what the clock had then."""
+    """Hold all entries, and when they were written, in seconds since the boot; the clock was ahead by `clock`."""
 
     at: float
     clock: float
@@ -243,7 +243,7 @@ def reading(server: Server, inputs: Inputs, record: Optional[Record], pid_file: 
             return Reading(True, (), entry.policy, True)
     at = _read_at(listener, pid_file, server, record)
     later = [file for file, found in inputs.files.items() if found[2] >= at * 1e9]
-    later += [folder for folder, mtime in inputs.folders.items() if mtime >= at * 1e9]
+    later += [folder for folder, changed in inputs.folders.items() if changed >= at * 1e9]
     return Reading(None if later else True, tuple(sorted(later)))
 
 
@@ -252,10 +252,10 @@ def changed_since_read(
 ) -> Tuple[str, ...]:
     """Return the files that have changed since a server has read its files, and before another time.
 
-    None if it is not known when it has read them.
+    Where it is not known when it has read them, all may have.
     """
     at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
-    there = filter(os.path.exists, names if at else ())
+    there = filter(os.path.exists, names)
     return tuple(name for name in there if at <= max(os.stat(name).st_ctime, os.lstat(name).st_ctime) < until)
 
 

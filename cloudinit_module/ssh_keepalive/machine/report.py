@@ -47,7 +47,7 @@ def as_text(state: State) -> str:
 def _origin(state: State) -> List[str]:
     lines = []
     if state.policy:
-        by = ["ssh-keepalive apply", "or an earlier instance"]
+        by = ["ssh-keepalive apply", "or earlier user-data"]
         if state.request and state.is_as_requested:
             by = list(state.request.sources)
         lines.append(f"asked by: {', '.join(by)}")

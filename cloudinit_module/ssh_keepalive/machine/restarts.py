@@ -11,7 +11,7 @@ from typing import List, Sequence, Tuple
 
 from .. import paths
 from . import files, judgement, processes, record, units, verification
-from .audit import Audit, elsewhere
+from .audit import Audit, other_files
 from .files import Transaction
 from .host import Host
 from .problem import NotRestartedError, Problem, SshdError, UnansweredError
@@ -46,7 +46,7 @@ class Restarts:
         unread = [audit for audit in audits if self._is_unread(audit, is_changed, place)]
         for audit, reasons in [(audit, self._reasons_not_to(audit)) for audit in unread]:
             server = audit.server
-            seen = elsewhere(audit, self._host)
+            seen = other_files(audit, self._host)
             if seen:
                 self.pending.append(SshdError(seen))
                 continue
@@ -110,13 +110,23 @@ class Restarts:
             self.pending.append(SshdError(Problem(message, server.restart_command)))
 
     def _wait_until_it_listens(self, server: Server) -> None:
-        """Wait, but not for long: systemd calls a unit that says nothing (Type=simple) active at once."""
+        """Wait, but not for long: systemd calls a unit that says nothing (Type=simple) active at once.
+
+        Raise SshdError if it has failed, and UnansweredError if it is not seen to listen.
+        """
         end = time.monotonic() + _SIGNAL_SECONDS
-        while server.listener and server.listener.addresses and time.monotonic() < end:
-            now = [one for one in processes.listeners(self._host) if one.pid != server.listener.pid]
-            if any(set(one.addresses) & set(server.listener.addresses) for one in now):
+        if server.unit is None or server.listener is None or not server.listener.addresses:
+            return
+        while time.monotonic() < end:
+            others = [one for one in processes.listeners(self._host) if one.pid != server.listener.pid]
+            if any(set(one.addresses) & set(server.listener.addresses) for one in others):
                 return
             time.sleep(0.05)
+        now = units.now(server.unit.name, self._host)
+        if now.failure or now.state != "active":
+            raise SshdError(Problem(f"after its restart {now.name} is {now.state}: {now.failure or now.substate}"))
+        message = f"{now.name} is not seen to listen after its restart"
+        raise UnansweredError(Problem(message, "ssh-keepalive status tells whether it does"))
 
     def _may_be_signalled(self, listener: Listener) -> bool:
         """Return whether a process reads its files anew at a signal; one that was handed its sockets ends.
@@ -149,7 +159,7 @@ class Restarts:
 
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
         """Return what a server may not have read of others' files, which are as they were before this run."""
-        before = self._transaction.before
+        before = self._transaction.replaced_files
         found, folders = audit.inputs
         inputs = record.Inputs(
             # A main file may be a link to the one that is written.
@@ -211,7 +221,7 @@ def _obstacles(server: Server, host: Host) -> List[str]:
 
 
 def _addresses_that_differ(audit: Audit) -> List[str]:
-    """Return why a server may not be able to listen where its configuration says now, or would listen elsewhere."""
+    """Return why a server may not be able to listen where its configuration says now, or would listen other_files."""
     server = audit.server
     if server.listener is None or not server.listener.addresses or (server.unit and server.unit.is_activated):
         return []

@@ -112,12 +112,12 @@ def find(host: Host) -> List[Server]:
     found = []
     for unit in units.of_sshd(host) if host.runs_systemd else ():
         listener = next((one for one in listeners if one.pid == unit.pid), None)
-        # One that has failed, or is not there to be started, is told of as the one that will be.
+        # A unit without a process counts as the server that it would start, also after it has failed.
         found.append(_server(host, unit=unit, listener=listener))
     managed = {server.listener.pid for server in found if server.listener}
     others = [listener for listener in listeners if listener.pid not in managed]
     script = _script(host) if others else None
-    started = processes.pid_in(host.at("/run/sshd.pid"))
+    started = processes.pid_in(host.at(paths.SSHD_PID_FILE))
     if script and len(others) > 1:
         # A second one may have written its own number there: that one the script would stop.
         started = _started_by_script(others, started, host)
@@ -137,8 +137,8 @@ def find(host: Host) -> List[Server]:
 def settled(host: Host) -> List[Server]:
     """Return the servers once systemd is through with starting and stopping them, or as they are after a while.
 
-    No unit of ours is ordered after theirs for that: a machine whose sshd waits for the end of cloud-init, as ours has
-    that wait, would have a cycle in it.
+    No unit of ours is ordered after theirs for that: the end of cloud-init waits for ours, and where an sshd waits for
+    the end of cloud-init there would be a cycle.
     """
     end = time.monotonic() + _SETTLING_SECONDS
     found = find(host)

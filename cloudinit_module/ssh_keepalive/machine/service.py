@@ -85,7 +85,7 @@ def _started_anew(verb: str, before: Unit, host: Host) -> Unit:
 
     def is_over(now: Unit) -> bool:
         is_new = now.state == "active" and now.pid != before.pid
-        # Each start has another invocation: with the same one, a failure is that which was there before.
+        # Each start has another invocation: with the same one, a try after a failure is still the one from before.
         is_another = now.invocation != before.invocation and (is_new or now.is_to_be_retried)
         return now.state == "failed" or now.is_skipped or is_another
 

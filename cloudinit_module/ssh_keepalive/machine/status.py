@@ -45,7 +45,7 @@ def status(host: Host) -> State:
 def note(host: Host) -> State:
     """Note which servers have read the policy as it is now, while that can be told: others may change files later.
 
-    Return the state of the machine, in which nothing but the verdict is told where all is as it was asked.
+    Return the state of the machine, in which nothing but the verdict is told where all is as it was asked for.
     """
     with contextlib.suppress(PolicyError, SshdError), files.exclusive(host):
         enforced = _note(host)
@@ -70,12 +70,9 @@ def _note(host: Host) -> Optional[Policy]:
             found[record.key(server)] = audit.audit(server, settings, questions, host)
     audit.note(list(found.values()), known, (), host)
     noted = record.load(host)
-    for server in known:
-        one = found[record.key(server)]
-        is_told = one.deviations or one.for_root or one.others_matches
-        if is_told or not one._replace(server=server).reading(noted).is_current:
-            return None
-    return enforced
+    audits = [found[record.key(server)]._replace(server=server) for server in known]
+    # For TMOUT a shell is to be asked.
+    return None if settings.tmout or not all(inspection.is_plain(one, noted, host) for one in audits) else enforced
 
 
 def _state(host: Host) -> State:
@@ -103,9 +100,12 @@ def _state(host: Host) -> State:
     notes = [_ignored(one).message for one in request.misreadings if one not in ignored]
     if request.unlisted:
         notes.append(f"{request.unlisted}, cloud-init does not run it on this instance")
-    problems = (*found.problems, *certain)
-    if found.verdict in _HEALTHY and (problems or uncertain):
-        found = found._replace(verdict=state.NOT_ENFORCED if problems else state.UNKNOWN)
+    # The first one is the reason for the verdict.
+    problems = (*certain, *found.problems) if found.verdict == state.UNKNOWN else (*found.problems, *certain)
+    if certain or (found.verdict in _HEALTHY and problems):
+        found = found._replace(verdict=state.NOT_ENFORCED)
+    elif found.verdict in _HEALTHY and uncertain:
+        found = found._replace(verdict=state.UNKNOWN)
     return found._replace(problems=(*problems, *uncertain), notes=(*found.notes, *notes))
 
 

@@ -120,7 +120,7 @@ class Line(NamedTuple):
     value: str
 
 
-def winner(keyword: str, trace: str, main: str) -> Optional[Line]:
+def effective(keyword: str, trace: str, main: str) -> Optional[Line]:
     """Return the line whose value for a keyword is in effect, None if no line sets it."""
     in_globals, _, in_matches = trace.partition(_REPROCESS)
     found = (_lines(part, main) for part in (in_matches, in_globals))

@@ -5,7 +5,7 @@ import re
 import shlex
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from .. import openssh
+from .. import openssh, paths
 from ..openssh import Connection, Directives, Settings
 from . import trace
 from .problem import Problem
@@ -116,15 +116,15 @@ def deviations(
             name, value = options[openssh.canonical(keyword)]
             place: Optional[str] = f"-o {keyword if name == keyword.lower() else name}={value}"
         else:
-            line = trace.winner(keyword, reply.trace, main)
+            line = trace.effective(keyword, reply.trace, main)
             place = line and line.place
             if line and line.value == mismatch.expected:
                 # Only an option overrides the line that sets it, such as one that a wrapper adds.
                 place = f"-o {keyword}={mismatch.reported}"
             if keyword == "ChannelTimeout" and not openssh.has(settings.version, "channel-timeout-in-match"):
                 # In a Match of somebody's it is printed and does nothing.
-                effective = trace.winner(keyword, trace.globals_pass(reply.trace), main)
-                if effective != line and effective and effective.place.rpartition(":")[0] in ours:
+                of_all = trace.effective(keyword, trace.globals_pass(reply.trace), main)
+                if of_all != line and of_all and of_all.place.rpartition(":")[0] in ours:
                     continue
         found.append(Deviation(*mismatch, about, place, matches))
     return found
@@ -149,7 +149,7 @@ def problem(deviation: Deviation, server: Server) -> Problem:
 
 def _option_remedy(server: Server) -> str:
     if server.unit is None:
-        return "remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+        return f"remove that from its command line ({', '.join(paths.SSHD_DEFAULTS)}), and restart it"
     # What the unit's files are, that command tells.
     places = " or ".join((f"systemctl cat {shlex.quote(server.unit.name)}", *server.unit.files))
     return f"remove that, {places} shows it, then systemctl restart {shlex.quote(server.unit.name)}"

@@ -47,7 +47,8 @@ def test_the_options_of_an_init_script_are_asked_with(machine, refused):
     (machine.root / "etc/default/ssh").write_text("SSHD_OPTS='-o ClientAliveInterval=0'\n")
     assert refused() == (
         "ClientAliveInterval is 0 where 5 is expected, sshd is started with -o ClientAliveInterval=0, which overrides "
-        "it: remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd), and restart it"
+        "it: remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd, /etc/conf.d/sshd), and restart "
+        "it"
     )
 
 

@@ -1,6 +1,7 @@
 """When a running sshd is restarted for our text, and when not."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -396,3 +397,74 @@ def test_another_refusal_of_the_kernels_tells_nothing_of_an_address(monkeypatch)
 
     monkeypatch.setattr(restarts.socket, "socket", full)
     assert restarts._is_here("192.0.2.1")
+
+
+# Type=simple: systemd calls a process active that has only been started.
+
+
+def test_an_sshd_that_dies_after_systemd_called_it_active_gets_its_old_policy(running, monkeypatch):
+    monkeypatch.setattr(restarts, "_SIGNAL_SECONDS", 0.3)
+    running.set("systemctl", comes_to_nothing="dies")
+    old = running.file.read_text()
+    said = pending(running)
+    assert said.startswith(
+        "after its restart ssh.service is failed: exit-code; the old configuration is restored, sshd "
+    )
+    assert running.file.read_text() == old
+
+
+def test_an_sshd_that_is_active_and_does_not_listen_is_not_said_to_enforce(running, monkeypatch):
+    monkeypatch.setattr(restarts, "_SIGNAL_SECONDS", 0.3)
+    running.set("systemctl", comes_to_nothing="is deaf")
+    with pytest.raises(UnansweredError) as caught:
+        apply(POLICY, running.host())
+    assert running.shown(caught.value) == (
+        "ssh.service is not seen to listen after its restart: ssh-keepalive status tells whether it does"
+    )
+    assert "Interval 5" in running.file.read_text()
+
+
+# What others change while a run goes on is theirs to put into effect, as what they have changed before.
+
+
+def test_an_edit_of_the_main_file_during_a_run_is_not_put_into_effect(running):
+    theirs = running.main.read_text() + "X11Forwarding no\n"
+    running.set("sshd", meanwhile=[("main -C", str(running.main), theirs)])
+    assert "not restarted: /etc/ssh/sshd_config may have changed since it read that" in pending(running)
+    assert running.main.read_text() == theirs
+    assert running.verbs() == []
+
+
+def test_an_edit_of_the_main_file_that_a_block_goes_to_is_not_put_into_effect(machine):
+    machine.openssh("8.0p1")
+    machine.main.write_text("UsePAM yes\n")
+    apply(OLD, machine.host())
+    machine.start()
+    theirs = machine.main.read_text() + "X11Forwarding no\n"
+    staged = machine.ssh / ".00-ssh-keepalive.conf.main.new"
+    machine.set("sshd", meanwhile=[(str(staged), str(machine.main), theirs)])
+    assert "not restarted: /etc/ssh/sshd_config may have changed since it read that" in pending(machine)
+    assert machine.main.read_text().endswith("UsePAM yes\nX11Forwarding no\n")
+    assert machine.verbs() == []
+
+
+def test_a_drop_in_that_is_taken_away_during_a_run_is_not_put_into_effect(running):
+    other = running.file.parent / "50-other.conf"
+    other.write_text("X11Forwarding no\n")
+    running.start()
+    running.set("sshd", meanwhile=[("main -C", str(other), None)])
+    assert "not restarted: /etc/ssh/sshd_config.d may have changed since it read that" in pending(running)
+    assert running.verbs() == []
+
+
+def test_host_keys_count_where_it_is_not_known_when_they_were_read(running):
+    apply(OLD, running.host())
+    running.main.write_text(running.main.read_text() + "PidFile none\n")
+    running.start()
+    apply(OLD, running.host())
+    # The clock was set since
+    running.set_unit(ExecMainStartTimestamp="Thu 2020-01-02 03:04:05 UTC")
+    noted = json.loads(running.record.read_text())
+    running.record.write_text(json.dumps({**noted, "clock": noted["clock"] - 1000}))
+    (running.ssh / "ssh_host_ed25519_key").write_text("another")
+    assert "/etc/ssh/ssh_host_ed25519_key may have changed since it read that" in pending(running)

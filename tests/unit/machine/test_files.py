@@ -89,10 +89,10 @@ def test_a_mount_cannot_be_replaced(machine, transaction, monkeypatch):
 
 
 def test_an_earlier_run_that_was_killed_is_seen(machine, transaction):
-    with transaction.tidied():
+    with transaction.tidied([]):
         assert not transaction.unfinished
     (machine.file.parent / ".00-ssh-keepalive.conf.new").touch()
-    with transaction.tidied():
+    with transaction.tidied([]):
         assert transaction.unfinished
     assert os.listdir(str(machine.file.parent)) == []
 

@@ -1,7 +1,10 @@
 """What the unit notes, and for what it fails."""
 
+import os
+
+from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.status import note
-from states import COPY, IGNORED, WITH_TAB, asks, handed
+from states import COPY, IGNORED, POLICY, WITH_TAB, asks, handed
 
 
 def noted(machine):
@@ -41,3 +44,41 @@ def test_what_the_unit_cannot_tell_is_unknown(enforced):
     said = "Missing privilege separation directory: /run/sshd"
     enforced.set("sshd", answers={"-ddd": (255, "", "debug1: sshd version\n" + said)})
     assert noted(enforced)[:2] == ("unknown", 2)
+
+
+def test_the_unit_fails_for_a_profile_that_is_gone(machine):
+    apply(POLICY._replace(idle_timeout=900, idle_fallback="tmout"), machine.host())
+    machine.start()
+    asks(machine, "{unresponsive_timeout: 3m, idle_timeout: 15m, idle_fallback: tmout}")
+    assert noted(machine)[:2] == ("enforced", 0)
+    (machine.profile / "zz-ssh-keepalive.sh").unlink()
+    assert noted(machine)[0] == "not-enforced"
+
+
+def test_the_unit_fails_for_an_sshd_that_has_failed(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    enforced.stop()
+    enforced.set_unit(ActiveState="failed", SubState="failed", Result="exit-code")
+    verdict, _, problems = noted(enforced)
+    assert (verdict, problems[0].partition(":")[0]) == (
+        "not-enforced",
+        "ssh.service has failed (exit-code), it serves nobody",
+    )
+
+
+def test_the_unit_does_not_know_of_a_program_that_was_replaced(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    exe = enforced.proc.folder + "/{}/exe".format(enforced.unit()["MainPID"])
+    program = os.readlink(exe)
+    os.unlink(exe)
+    os.symlink(program + " (deleted)", exe)
+    assert noted(enforced)[:2] == ("unknown", 2)
+
+
+def test_what_was_ignored_for_sure_outweighs_what_is_unknown(enforced):
+    enforced.main.write_text(enforced.main.read_text() + "Match Version old\nClientAliveInterval 6\n")
+    enforced.start()
+    assert noted(enforced)[:2] == ("unknown", 2)
+    handed(enforced, WITH_TAB)
+    verdict, code, problems = noted(enforced)
+    assert (verdict, code, problems[0]) == ("not-enforced", 1, "{}: {}".format(IGNORED, COPY))

@@ -71,7 +71,7 @@ def test_problems_come_first_each_with_its_remedy():
     found = FULL._replace(verdict="not-enforced", problems=problems, is_as_requested=False)
     lines = as_text(found).splitlines()
     assert lines[:4] == ["not enforced: a is so", "remedy: do b", "problem: c is so", "remedy: do d"]
-    assert "asked by: ssh-keepalive apply, or an earlier instance" in lines
+    assert "asked by: ssh-keepalive apply, or earlier user-data" in lines
     assert 'cloud-init\'s configuration: {"unresponsive_timeout": "3m"} by user-data, /etc/x.cfg' in lines
 
 

@@ -18,7 +18,7 @@ def test_an_enforced_policy(enforced):
     assert told(enforced, 0) == [
         "enforced: " + PROMISE,
         'policy: {"unresponsive_timeout": 180}',
-        "asked by: ssh-keepalive apply, or an earlier instance",
+        "asked by: ssh-keepalive apply, or earlier user-data",
         "openssh: 8.4",
         "expected: ClientAliveInterval 5, ClientAliveCountMax 35",
         "sshd: ssh.service (process 5000001, port 22) has read the configuration as it is now",
@@ -328,6 +328,22 @@ def test_a_policy_in_the_main_file(machine):
         "not enforced: ClientAliveInterval is 46 where 5 is expected: /etc/ssh/sshd_config was changed by hand",
         "remedy: ssh-keepalive reapply",
     ]
+
+
+def test_an_edit_of_the_block_at_the_end_of_the_main_file(machine):
+    machine.openssh("8.0")
+    machine.main.write_text("UsePAM yes\n")
+    apply(POLICY._replace(match=(Entry("user", ("al",), unresponsive_timeout=3600),)), machine.host())
+    machine.start()
+    assert told(machine, 0)[0].startswith("enforced: " + PROMISE)
+    text = machine.main.read_text()
+    head, _, end = text.rpartition("ClientAliveInterval ")
+    machine.main.write_text(head + "ClientAliveInterval 7\n" + end.partition("\n")[2])
+    machine.start()
+    lines = told(machine, 1)
+    assert lines[0].endswith(" for user al from 192.0.2.1: /etc/ssh/sshd_config was changed by hand")
+    assert lines[1] == "remedy: ssh-keepalive reapply"
+    assert not [line for line in lines if line.startswith("problem: ")]
 
 
 def test_an_option_of_the_sshd_that_runs(enforced):

@@ -3,7 +3,10 @@
 import os
 import time
 
+import pytest
 from ssh_keepalive.machine.apply import apply
+from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.policy import Policy
 from states import POLICY, PROMISE, told
 
 ENFORCED = "enforced: " + PROMISE
@@ -166,3 +169,22 @@ def test_a_session_from_before_a_reload_has_older_settings(enforced):
     time.sleep(0.03)
     enforced.proc.add(7, pid, "sshd: anna@pts/0")
     assert older(enforced, 0) == ["older settings: root"]
+
+
+def test_one_that_was_started_between_a_change_and_its_end_has_read_what_was_there_then(enforced, monkeypatch):
+    rename = os.rename
+
+    def started_meanwhile(source, target):
+        rename(source, target)
+        if target == str(enforced.file) and source.endswith(".new"):
+            enforced.start()
+
+    monkeypatch.setattr(os, "rename", started_meanwhile)
+    enforced.set("sshd", answers={"-ddd": (1, "", "no luck")})
+    with pytest.raises(SshdError):
+        apply(Policy(unresponsive_timeout=240), enforced.host())
+    monkeypatch.undo()
+    enforced.set("sshd", answers={})
+    assert "35" in enforced.file.read_text()
+    lines = told(enforced, 2)
+    assert lines[0].startswith("unknown: whether ssh.service (process 5000002, port 22) has read ")

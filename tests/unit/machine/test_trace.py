@@ -110,7 +110,7 @@ def test_the_lines_of_the_blocks_that_fit():
         trace.Line("clientaliveinterval", "/main:137", "7"),
         trace.Line("clientaliveinterval", "/etc/a.conf:2", "8"),
     ]
-    assert trace.winner("TCPKeepAlive", text, "/main") == trace.Line("tcpkeepalive", "/etc/a.conf:1", "no")
+    assert trace.effective("TCPKeepAlive", text, "/main") == trace.Line("tcpkeepalive", "/etc/a.conf:1", "no")
 
 
 def test_a_line_of_the_same_words_is_somebody_elses_too():

@@ -1,5 +1,5 @@
 import pytest
-from ssh_keepalive.machine.trace import is_read, winner
+from ssh_keepalive.machine.trace import effective, is_read
 from ssh_keepalive.machine.verification import Mismatch, mismatches
 
 EXPECTED = (("ClientAliveInterval", "45"), ("ClientAliveCountMax", "3"), ("TCPKeepAlive", "no"))
@@ -46,19 +46,19 @@ MAIN = "/etc/ssh/sshd_config"
 
 
 def test_the_first_line_wins_among_globals():
-    assert winner("ClientAliveInterval", GLOBALS, MAIN).place == "/etc/ssh/sshd_config.d/00-aaa.conf:1"
+    assert effective("ClientAliveInterval", GLOBALS, MAIN).place == "/etc/ssh/sshd_config.d/00-aaa.conf:1"
 
 
 def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
     trace = GLOBALS + "debug3: match found\ndebug3: reprocess config:137 setting ClientAliveCountMax 17\n"
-    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config:137"
+    assert effective("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config:137"
     trace = GLOBALS + "debug3: match found\ndebug3: /etc/ssh/sshd_config.d/50-x.conf:2 setting clientalivecountmax 17\n"
-    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/50-x.conf:2"
+    assert effective("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/50-x.conf:2"
 
 
 def test_no_line_sets_it():
-    assert winner("TCPKeepAlive", GLOBALS, MAIN) is None
-    assert winner("TCPKeepAlive", "", MAIN) is None
+    assert effective("TCPKeepAlive", GLOBALS, MAIN) is None
+    assert effective("TCPKeepAlive", "", MAIN) is None
 
 
 def test_which_files_sshd_reads():
@@ -77,6 +77,6 @@ def test_what_other_lines_say_leads_nobody_astray():
         "debug3: /etc/ssh/sshd_config.d/a: b.conf:2 setting ClientAliveCountMax 9\n"
         "debug3: reprocess config:12 setting Banner x: config reprocess config len\n"
     )
-    assert winner("TCPKeepAlive", trace, MAIN) is None
-    assert winner("ClientAliveInterval", trace, MAIN).place == "/etc/ssh/sshd_config:11"
-    assert winner("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/a: b.conf:2"
+    assert effective("TCPKeepAlive", trace, MAIN) is None
+    assert effective("ClientAliveInterval", trace, MAIN).place == "/etc/ssh/sshd_config:11"
+    assert effective("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/a: b.conf:2"
