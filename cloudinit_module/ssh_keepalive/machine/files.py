@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from .. import paths, sshd_config
 from . import processes, record, servers
@@ -173,15 +173,25 @@ class Transaction:
         self._before.files.update(record.identify([main], []).files)
         return content
 
-    @property
-    def replaced_files(self) -> record.Inputs:
-        """Return what this run has replaced, as it was; the folder, too, if others have changed no name in it."""
+    def without_this_run(self, inputs: record.Inputs) -> record.Inputs:
+        """Return what a server reads, without what this run has changed of it."""
         drop_in_file = self.files[0]
+
+        def file_without(name: str, now: List[Any]) -> List[Any]:
+            # A main file may be a link to the one that is written.
+            real = os.path.realpath(name)
+            before = self._before.files.get(real, now)
+            # In an overlay whatever is written beside a file may change the times on the way to it.
+            return before if real in self._in_place or before[-1] == now[-1] else now
+
         ours = {os.path.basename(drop_in_file.temporary(purpose)) for purpose in _PURPOSES}
         ours.add(os.path.basename(drop_in_file.path))
-        before, now = (set(names or ()) - ours for names in (self._names_before, self._names()))
-        files = {name: found for name, found in self._before.files.items() if name in self._in_place}
-        return record.Inputs(files, self._before.folders if before == now else {})
+        names_before, names = (set(found or ()) - ours for found in (self._names_before, self._names()))
+        folders_before = self._before.folders if names_before == names else {}
+        return record.Inputs(
+            {name: file_without(name, now) for name, now in inputs.files.items()},
+            {name: folders_before.get(name, now) for name, now in inputs.folders.items()},
+        )
 
     def _identity(self) -> record.Inputs:
         drop_in_file, _, main_file = self.files

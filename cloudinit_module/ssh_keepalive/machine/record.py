@@ -286,8 +286,7 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS
     if is_steady:
         # It tells systemd that it runs before it writes that file: what is changed in between it has not read.
-        known = [entry.generation for entry in record.entries if entry.generation] if record else []
-        was_signalled = any(one[:2] == generation(listener)[:2] for one in known)
+        was_signalled = any(_has_read_anew(listener, entry) for entry in record.entries) if record else False
         is_of_the_start = wrote is not None and wrote - began < _START_SECONDS and not was_signalled
         return began if wrote is None or is_of_the_start else max(began, wrote)
     return min(began, wrote) if wrote is not None else 0.0

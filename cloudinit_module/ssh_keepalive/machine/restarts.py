@@ -158,14 +158,8 @@ class Restarts:
         return found + _obstacles(server, self._host) + _addresses_that_differ(audit)
 
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
-        """Return what a server may not have read of others' files, which are as they were before this run."""
-        before = self._transaction.replaced_files
-        found, folders = audit.inputs
-        inputs = record.Inputs(
-            # A main file may be a link to the one that is written.
-            {name: before.files.get(os.path.realpath(name), is_now) for name, is_now in found.items()},
-            {name: before.folders.get(name, is_now) for name, is_now in folders.items()},
-        ).without(self._drop_in)
+        """Return what a server may not have read of files of others."""
+        inputs = self._transaction.without_this_run(audit.inputs).without(self._drop_in)
         noted = self._noted
         # This run of cloud-init makes those of a new instance itself: on sysvinit an sshd has others by then.
         until = processes.own_start(self._host)

@@ -299,3 +299,11 @@ def test_files_and_folders_are_identified(tmp_path):
     (folder / "new").touch()
     assert str(folder) in now().differs_from(before)
     assert before.without(str(link)).files.keys() == {str(file)}
+
+
+@pytest.mark.parametrize(("sockets", "current"), [((11, 12), None), ((13, 14), True)], ids=["the same", "others"])
+def test_the_pid_file_of_a_start_counts_after_a_signal_alone(clock, pid_file, sockets, current):
+    # What has changed between the start and the PID file, where it was noted that nothing is known of that
+    entry = Entry(KEY, inputs(), POLICY, record.generation(listener()), has_read=False)
+    now = server(listener(sockets=sockets), **STEADY)
+    assert read(now, inputs(main=999.5), noted(entry), pid_file(999)).is_current is current
