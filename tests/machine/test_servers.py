@@ -212,6 +212,20 @@ def test_a_listener_with_a_relative_file_lives_on(newest: Machine) -> None:
     assert (status(newest).code == 0) == (said.code == 0)
 
 
+def test_a_start_that_makes_a_key_changes_no_configuration(newest: Machine) -> None:
+    """Also where the folder had been changed otherwise before, which a new name in it hides."""
+    serving.as_it_was(newest)
+    folder = "/etc/systemd/system/ssh.service.d"
+    line = "ExecStartPre=/usr/bin/touch /etc/ssh/new_key"
+    newest.sh(f"mkdir -p {folder}; printf '[Service]\\n{line}\\n' >{folder}/x.conf")
+    newest.sh("systemctl daemon-reload; systemctl restart ssh; sleep 1; rm /etc/ssh/new_key; chmod 755 /etc/ssh")
+    said = unattended(newest, OTHER)
+    assert said.code == 0, said
+    assert has_read(newest, "ClientAliveInterval 62")
+    found = status(newest)
+    assert found.code == 0, found.problems
+
+
 def test_what_is_said_of_one_without_a_pid_file_settles_it(newest: Machine) -> None:
     before = start(newest, "by hand, without a PID file", INCLUDE)
     # Which no run of ours has seen

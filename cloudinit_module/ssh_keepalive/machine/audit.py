@@ -48,12 +48,14 @@ class Audit(NamedTuple):
     @property
     def is_untouched(self) -> bool:
         """Return whether nothing at all has changed since the server was asked."""
-        return not self.inputs.differs_from(_inputs(self.reply))
+        now = _inputs(self.reply)
+        times = [(now.folders.get(name), before) for name, before in self.inputs.folders.items()]
+        return self.inputs.stay(now) and all(found is not None and found <= before for found, before in times)
 
     @property
     def is_unchanged(self) -> bool:
         """Return whether what the server reads is as it was when it was asked, whatever has come and gone beside it."""
-        return self.inputs.files == _inputs(self.reply).files and self.included == _included(self.reply)
+        return self.inputs.stay(_inputs(self.reply)) and self.included == _included(self.reply)
 
     @property
     def reads_matches(self) -> bool:

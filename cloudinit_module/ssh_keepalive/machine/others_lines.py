@@ -53,6 +53,7 @@ class OthersLines:
         changing = {block.name for block in self._blocks if block.may_change(self._values)}
         names = [match_lines.normalized(match) for match in self._found.others_matches]
         left = [match for match, name in zip(self._found.others_matches, names) if name in changing or name not in seen]
+        left = [match for match in left if not trace.fits_nobody(match)]
         for position, match in enumerate(left):
             try:
                 self._look_at(match)

@@ -45,6 +45,16 @@ class Inputs(NamedTuple):
         changed += [name for name in self.folders if self.folders.get(name) != other.folders.get(name)]
         return tuple(sorted(changed))
 
+    def stay(self, later: "Inputs") -> bool:
+        """Return whether files are the same ones later, to the byte.
+
+        Their times may be earlier then: a new name in a folder hides that the folder was changed before.
+        """
+        pairs = [(found, later.files.get(name)) for name, found in self.files.items()]
+        return set(self.files) == set(later.files) and all(
+            now and (now[:2], now[3:]) == (found[:2], found[3:]) and now[2] <= found[2] for found, now in pairs
+        )
+
     def without(self, file: str) -> "Inputs":
         """Return the same without a file."""
         return Inputs({name: found for name, found in self.files.items() if name != file}, self.folders)

@@ -108,8 +108,17 @@ def others(lines: Collection[str], found: Collection[str]) -> List[str]:
 
 def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
     """Return the criteria of a Match line in lower case, each with its patterns; sshd_config(5), Match."""
-    words = [word.replace('"', "") for word in re.findall(r'(?:"[^"]*"|[^\s="])+', match)]
+    found = re.findall(r'(?:"[^"]*"|[^\s="])+', match)
+    # 10.6 traces what follows as well.
+    comment = next((position for position, word in enumerate(found) if word.startswith("#")), None)
+    words = [word.replace('"', "") for word in found[:comment]]
     return [(words[i].lower(), tuple(words[i + 1].split(","))) for i in range(0, len(words) - 1, 2)]
+
+
+def fits_nobody(match: str) -> bool:
+    """Return whether a criterion of a Match line excludes some and includes nobody, which sshd takes for nobody."""
+    is_whole = len(match) <= _UNCUT
+    return is_whole and any(all(one.startswith("!") for one in patterns) for _, patterns in criteria(match))
 
 
 class Line(NamedTuple):
