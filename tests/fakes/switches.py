@@ -47,6 +47,8 @@ DEFAULTS = {
         "retries": 0,
         "has_hit_the_start_limit": False,
         "ignores_restarts": False,
+        # systemd's own, as show-environment has it
+        "environment": "LANG=C.UTF-8",
     },
     "service": _SERVICE,
     "rc-service": _SERVICE,

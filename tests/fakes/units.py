@@ -36,7 +36,8 @@ class Units:
         unit = {"Id": name, "LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "InvocationID": ""}
         if name.endswith(".service"):
             program = self.root + program
-            unit.update(MainPID="0", Result="success", Environment="", EnvironmentFiles="", ExecMainStartTimestamp="")
+            unit.update(MainPID="0", Result="success", ExecMainStartTimestamp="")
+            unit.update(Environment="SSHD_OPTS=", EnvironmentFiles="")
             unit["ExecStart"] = _COMMAND.format(program=program, words=words)
             unit["_title"] = "{} {}".format(program, title or words.replace(" $SSHD_OPTS", ""))
             unit["_program"] = program

@@ -147,6 +147,31 @@ def test_the_first_boot(oldest_or_newest: str, name: str) -> None:
         assert status(machine).code == int(overridden_by is not None)
 
 
+IN_SYSTEMD = """\
+mkdir -p /etc/systemd/system/ssh.service.d /etc/systemd/system.conf.d
+printf '[Service]\\nExecStart=\\nExecStart=/usr/sbin/sshd -D $OWN\\n' >/etc/systemd/system/ssh.service.d/x.conf
+printf '[Manager]\\nDefaultEnvironment="OWN=-o ClientAliveInterval=7"\\n' >/etc/systemd/system.conf.d/x.conf
+"""
+
+
+def test_a_variable_of_systemds_own(oldest_or_newest: str) -> None:
+    with Machine(oldest_or_newest, f"#cloud-config\nssh_keepalive: {SECTION}\n") as machine:
+        bake(machine)
+        subprocess.run(("chroot", machine.root, "sh", "-ec", IN_SYSTEMD), check=True)
+        machine.boot()
+        machine.wait()
+        errors = json.loads(machine.run("cat", "/run/cloud-init/result.json").stdout)["v1"]["errors"]
+        assert SEVEN in str(errors)
+        machine.sh(
+            "systemctl stop ssh; systemctl set-environment OWN=-oUseDNS=no; rm /etc/systemd/system.conf.d/x.conf"
+        )
+        apply = unattended(machine, OTHER)
+        assert apply.code == 0, apply
+        machine.sh("systemctl start ssh")
+        found = status(machine)
+        assert (found.code, "another command" in found.notes) == (0, False), found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", ["-oClientAliveInterval=7", "-4", "-4oClientAliveInterval=7"])
 def test_one_for_each_connection(options: str) -> None:

@@ -3,6 +3,7 @@
 
 import calendar
 import contextlib
+import functools
 import glob
 import os
 import re
@@ -335,7 +336,17 @@ def _environment(block: Dict[str, str], host: Host) -> Tuple[Dict[str, str], Tup
         files += [one[len(host.at("")) :] for one in matching]
     for file in files:
         found.update(variables_in(file, host))
+    command = block.get("ExecStart", "")
+    if re.search("/sshd[ ;]", command) and not set(re.findall(r"[$]{?([A-Za-z_]\w*)", command)) <= set(found):
+        # Its own override those of systemd.
+        found = {**_environment_of_systemd(host), **found}
     return found, tuple(files)
+
+
+@functools.lru_cache(maxsize=1)
+def _environment_of_systemd(host: Host) -> Dict[str, str]:
+    """Return the variables that all units get, by DefaultEnvironment= or `systemctl set-environment`, asked once."""
+    return environment(host.run("systemctl", "show-environment").out.replace("=$'", "='"))
 
 
 def variables_in(file: str, host: Host, is_for_shell: bool = False) -> Dict[str, str]:

@@ -48,6 +48,14 @@ def test_variables_of_a_unit_and_of_its_files(machine):
     assert unit(machine).words == ("-D", "-4", "-p22")
 
 
+def test_variables_of_systemd_itself(machine):
+    machine.set("systemctl", environment="LANG=C.UTF-8\nPORT=-p23\nEXTRA=$'-o UseDNS=no'")
+    machine.add_unit("ssh.service", words="-D ${PORT}", Environment="PORT=-p22")
+    assert (unit(machine).words, machine.calls("systemctl")[1:]) == (("-D", "-p22"), [])
+    machine.add_unit("ssh.service", words="-D $EXTRA ${PORT}", Environment="PORT=-p22")
+    assert unit(machine).words == ("-D", "-o", "UseDNS=no", "-p22")
+
+
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
