@@ -215,7 +215,7 @@ def _obstacles(server: Server, host: Host) -> List[str]:
 
 
 def _addresses_that_differ(audit: Audit) -> List[str]:
-    """Return why a server may not be able to listen where its configuration says now, or would listen other_files."""
+    """Return why a server may not be able to listen where its configuration says now, or would listen elsewhere."""
     server = audit.server
     if server.listener is None or not server.listener.addresses or (server.unit and server.unit.is_activated):
         return []
