@@ -31,7 +31,7 @@ test: lint unit machine  ## all but what takes long
 test-all: host-images host-peers test  ## what takes long, too
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[images]'
 	$(BIN)/pytest tests/unit -m slow -n 2
-	$(BIN)/pytest tests/machine -m slow -n 4 --dist worksteal -rP
+	$(BIN)/pytest tests/machine -m slow -n 6 --dist worksteal -rP
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions
 measure: host $(VENV)/installed  ## what becomes of sessions on every OpenSSH, for docs/sessions.md

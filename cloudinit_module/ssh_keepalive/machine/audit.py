@@ -195,7 +195,7 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
         if entry:
             noted.append(entry)
         if old and not (entry and entry.has_read):
-            kept += [one for one in old.entries if one.server == key and one.has_read]
+            kept += [one for one in old.entries if one.server == key and one.has_read and one not in kept]
     # What was noted before stays true, of what was started after that. The first one tells at least the clock.
     if noted or old is None:
         record.save([*noted, *kept], host)

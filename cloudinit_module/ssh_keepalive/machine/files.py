@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from .. import paths, sshd_config
 from . import processes, record, servers
@@ -143,7 +143,8 @@ class Transaction:
         # What this run may touch, as it was before
         self._before = record.Inputs({}, {})
         self._names_before: Optional[List[str]] = None
-        self._in_place: Set[str] = set()
+        # The digests of what this run has put in place
+        self._in_place: Dict[str, str] = {}
 
     @contextlib.contextmanager
     def tidied(self, listeners: Sequence[Listener]) -> Iterator[None]:
@@ -170,8 +171,13 @@ class Transaction:
         main = self.files[2].path
         content = text(main) or ""
         # Afterwards: a change in between shows before the file is replaced.
-        self._before.files.update(record.identify([main], []).files)
+        now = record.identify([main], []).files
+        self._before.files.update({name: found for name, found in now.items() if not self._is_as_before(name, found)})
         return content
+
+    def _is_as_before(self, name: str, now: List[Any]) -> bool:
+        """Return whether a file has the bytes that it had before; a way that was tried in vain changes its times."""
+        return name in self._before.files and self._before.files[name][-1] == now[-1]
 
     def without_this_run(self, inputs: record.Inputs) -> record.Inputs:
         """Return what a server reads, without what this run has changed of it."""
@@ -180,9 +186,9 @@ class Transaction:
         def file_without(name: str, now: List[Any]) -> List[Any]:
             # A main file may be a link to the one that is written.
             real = os.path.realpath(name)
-            before = self._before.files.get(real, now)
             # In an overlay whatever is written beside a file may change the times on the way to it.
-            return before if real in self._in_place or before[-1] == now[-1] else now
+            is_ours = self._is_as_before(real, now) or self._in_place.get(real) == now[-1]
+            return self._before.files.get(real, now) if is_ours else now
 
         ours = {os.path.basename(drop_in_file.temporary(purpose)) for purpose in _PURPOSES}
         ours.add(os.path.basename(drop_in_file.path))
@@ -195,7 +201,9 @@ class Transaction:
 
     def _identity(self) -> record.Inputs:
         drop_in_file, _, main_file = self.files
-        return record.identify([drop_in_file.path, main_file.path], [self._host.at(paths.DROP_IN_FOLDER)])
+        folder = self._host.at(paths.DROP_IN_FOLDER)
+        names = {drop_in_file.path, main_file.path, *(os.path.join(folder, name) for name in self._names() or ())}
+        return record.identify(sorted(names), [folder])
 
     def _names(self) -> Optional[List[str]]:
         """Return the names in the folder of drop-ins, None without one."""
@@ -287,11 +295,12 @@ class Transaction:
             elif old:
                 os.unlink(file.path)
                 self._sync_folder(file)
-            self._in_place.add(file.path)
+            if content is not None:
+                self._in_place[file.path] = record.digest(content.encode("utf-8", "surrogateescape"))
             yield
         except BaseException:
             self._put_back(file, old, content)
-            self._in_place.discard(file.path)
+            self._in_place.pop(file.path, None)
             raise
 
     def _put_back(self, file: File, old: Optional[str], content: Optional[str]) -> None:

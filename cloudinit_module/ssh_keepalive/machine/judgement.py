@@ -116,7 +116,8 @@ def unread(server: Server, reading: Reading) -> Problem:
     message = f"whether {server.name} has read {changed} as it is now is not known"
     if reading.is_noted:
         message = f"{server.name} has not read {changed} since it changed"
-    return Problem(message, f"{server.restart_command}, open sessions survive")
+    survive = "" if server.listener and server.listener.pid == 1 else ", open sessions survive"
+    return Problem(message, f"{server.restart_command}{survive}")
 
 
 def not_read(found: Audit, drop_in: str) -> Problem:

@@ -108,7 +108,7 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
             # A pipe is not waited for.
             if stat.S_ISREG(status.st_mode):
                 with open(file, "rb") as stream:
-                    content = hashlib.sha256(stream.read()).hexdigest()
+                    content = digest(stream.read())
             changed = max(status.st_ctime_ns, _way_changed(file))
             found[file] = [status.st_dev, status.st_ino, changed, status.st_size, content]
     times = {}
@@ -117,6 +117,11 @@ def identify(files: Sequence[str], folders: Sequence[str]) -> Inputs:
             with contextlib.suppress(OSError):
                 times[place] = max(_changed(place), _way_changed(place))
     return Inputs(found, times)
+
+
+def digest(content: bytes) -> str:
+    """Return what two files of the same bytes have in common."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fitting(pattern: str) -> List[str]:
@@ -165,9 +170,9 @@ def generation(listener: Listener) -> List[Any]:
 
 
 def _has_read_anew(listener: Listener, entry: Entry) -> bool:
-    """Return whether a process has read its files since it was noted."""
+    """Return whether a process has read its files since it was noted; it opens its sockets one by one."""
     before, now = entry.generation, generation(listener)
-    return before is not None and before[:2] == now[:2] and before != now
+    return before is not None and before[:2] == now[:2] and not set(before[2]) & set(now[2])
 
 
 def key(server: Server) -> str:
@@ -262,10 +267,12 @@ def changed_since_read(
 ) -> Tuple[str, ...]:
     """Return the files that have changed since a server has read its files, and before another time.
 
-    Where it is not known when it has read them, all may have.
+    Where it is not known when it has read them, the time counts at which that was noted.
     """
     at = _read_at(server.listener, pid_file, server, record) if server.listener else 0.0
-    there = filter(os.path.exists, names)
+    if not at and record:
+        at = record.at + record.clock
+    there = filter(os.path.exists, names if at else ())
     return tuple(name for name in there if at <= max(os.stat(name).st_ctime, os.lstat(name).st_ctime) < until)
 
 

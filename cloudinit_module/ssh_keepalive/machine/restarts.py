@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from typing import List, Sequence, Tuple
+from typing import List, Sequence, Set, Tuple
 
 from .. import paths
 from . import files, judgement, processes, record, units, verification
@@ -97,8 +97,9 @@ class Restarts:
             from . import service
 
             self.done.append(server)
+            others = {listener.pid for listener in processes.listeners(self._host)}
             service.restart(server.unit, self._host)
-            self._wait_until_it_listens(server)
+            self._wait_until_it_listens(server, others)
         elif server.script:
             self.done.append(server)
             server.script.restart(self._host)
@@ -109,17 +110,18 @@ class Restarts:
             message = f"{place} is written, but {server.name} is no service's and has not read it"
             self.pending.append(SshdError(Problem(message, server.restart_command)))
 
-    def _wait_until_it_listens(self, server: Server) -> None:
+    def _wait_until_it_listens(self, server: Server, others: Set[int]) -> None:
         """Wait, but not for long: systemd calls a unit that says nothing (Type=simple) active at once.
 
-        Raise SshdError if it has failed, and UnansweredError if it is not seen to listen.
+        The others are the processes that listened before. Raise SshdError if it has failed, and UnansweredError if it
+        is not seen to listen.
         """
         end = time.monotonic() + _SIGNAL_SECONDS
         if server.unit is None or server.listener is None or not server.listener.addresses:
             return
         while time.monotonic() < end:
-            others = [one for one in processes.listeners(self._host) if one.pid != server.listener.pid]
-            if any(set(one.addresses) & set(server.listener.addresses) for one in others):
+            new = [one for one in processes.listeners(self._host) if one.pid not in others]
+            if any(set(one.addresses) & set(server.listener.addresses) for one in new):
                 return
             time.sleep(0.05)
         now = units.now(server.unit.name, self._host)

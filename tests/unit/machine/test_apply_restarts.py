@@ -12,7 +12,7 @@ from fakes.machine import PAUSE
 from ssh_keepalive.machine import restarts
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError, UnansweredError
-from ssh_keepalive.policy import Policy
+from ssh_keepalive.policy import Entry, Policy
 
 POLICY = Policy(unresponsive_timeout=180)
 OTHER = Policy(unresponsive_timeout=240)
@@ -446,6 +446,28 @@ def test_an_edit_of_the_main_file_that_a_block_goes_to_is_not_put_into_effect(ma
     assert "not restarted: /etc/ssh/sshd_config may have changed since it read that" in pending(machine)
     assert machine.main.read_text().endswith("UsePAM yes\nX11Forwarding no\n")
     assert machine.verbs() == []
+
+
+def test_an_edit_of_the_main_file_after_it_was_replaced_is_not_put_into_effect(machine):
+    machine.openssh("8.0p1")
+    machine.main.write_text("UsePAM yes\n")
+    apply(OLD, machine.host())
+    machine.start()
+    apply(POLICY, machine.host())
+    theirs = machine.main.read_text() + "X11Forwarding no\n"
+    apply(OLD, machine.host())
+    machine.set("sshd", meanwhile=[("-T -ddd -C", str(machine.main), theirs)])
+    machine.forget_calls()
+    assert "not restarted: /etc/ssh/sshd_config may have changed since it read that" in pending(machine)
+    assert machine.main.read_text() == theirs
+    assert machine.verbs() == []
+
+
+def test_a_way_that_was_tried_in_vain_is_no_edit(machine):
+    machine.set("sshd", skips_match_in_includes=True)
+    machine.start()
+    entry = Entry("user", ("al",), unresponsive_timeout=3600)
+    assert apply(POLICY._replace(match=(entry,)), machine.host()).restarted
 
 
 def test_a_drop_in_that_is_taken_away_during_a_run_is_not_put_into_effect(running):

@@ -301,7 +301,11 @@ def test_files_and_folders_are_identified(tmp_path):
     assert before.without(str(link)).files.keys() == {str(file)}
 
 
-@pytest.mark.parametrize(("sockets", "current"), [((11, 12), None), ((13, 14), True)], ids=["the same", "others"])
+@pytest.mark.parametrize(
+    ("sockets", "current"),
+    [((11, 12), None), ((13, 14), True), ((11, 12, 13), None)],
+    ids=["the same", "others", "one more"],
+)
 def test_the_pid_file_of_a_start_counts_after_a_signal_alone(clock, pid_file, sockets, current):
     # What has changed between the start and the PID file, where it was noted that nothing is known of that
     entry = Entry(KEY, inputs(), POLICY, record.generation(listener()), has_read=False)

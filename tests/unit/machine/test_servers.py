@@ -6,7 +6,9 @@ import time
 import pytest
 from ssh_keepalive.machine import processes, servers, units
 from ssh_keepalive.machine.arguments import Arguments
+from ssh_keepalive.machine.judgement import unread
 from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.machine.record import Reading
 
 
 def found(machine):
@@ -225,6 +227,7 @@ def test_process_1_is_a_container(machine):
     machine.start_by_hand(1, parent=0)
     (server,) = servers.find(machine.host())
     assert (server.script, server.restart_command) == (None, "restart this container")
+    assert unread(server, Reading(None, (MAIN,))).remedy == "restart this container"
 
 
 def test_no_sshd_at_all(machine):
