@@ -20,10 +20,15 @@ PACKAGERS = (
     *("rpm", "rpmbuild", "rpmlint", "createrepo_c", "dnf", "zypper"),
 )
 ENDS = (next(iter(RELEASES)), next(reversed(RELEASES)))
+# Whose tests take minutes each
+LONGEST = ("test_image_builders", "test_selinux", "test_interruptions")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Have each row of a table meet the oldest release, the newest, and one of the two in between, by turns."""
+    """Have each row of a table meet the oldest release, the newest, and one of the two in between, by turns.
+
+    What takes longest begins first, so that no worker is left with it in the end.
+    """
     between = [suite for suite in RELEASES if suite not in ENDS]
     left_out = []
     for item in items:
@@ -35,6 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)
