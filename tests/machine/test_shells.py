@@ -27,6 +27,7 @@ SHELLS = {
     "one over SSH": ("echo '[ -n \"$SSH_TTY\" ] && readonly TMOUT=900' >/etc/profile.d/aa.sh", False),
     "one for root": ("echo '[ \"$LOGNAME\" = root ] && readonly TMOUT=900' >/etc/profile.d/aa.sh", False),
     "a job in the background": ("echo 'sleep 100 &' >/etc/profile.d/aa.sh", True),
+    "a job that holds the terminal": ("""echo "(trap '' HUP; exec sleep 100) &" >/etc/profile.d/aa.sh""", True),
     "the same value": ("echo 'readonly TMOUT=120' >/etc/profile.d/aa.sh", True),
 }
 IDLE = "{idle_timeout: 2m, idle_fallback: tmout}"

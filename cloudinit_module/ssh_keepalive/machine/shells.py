@@ -22,8 +22,24 @@ _ENVIRONMENT = (
     "SSH_CONNECTION=192.0.2.1 50000 192.0.2.2 22",
     "SSH_TTY=/dev/pts/0",
 )
-# A terminal of its own: what a profile leaves in the background does not delay the answer
-_ON_A_TERMINAL = "import pty, sys; pty.spawn(sys.argv[1:])"
+# A terminal of its own, which what a profile leaves in the background may hold open: the shell's end counts.
+_ON_A_TERMINAL = """\
+import os, pty, select, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+ended = False
+while True:
+    if select.select([terminal], [], [], 0 if ended else 0.05)[0]:
+        try:
+            os.write(1, os.read(terminal, 65536))
+        except OSError:
+            break
+    elif ended:
+        break
+    else:
+        ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+"""
 _NOBODY = "65534"
 
 
