@@ -117,6 +117,13 @@ class FakeMachine:
         """Have systemd stop a unit."""
         self._fresh_units().end(name)
 
+    def replace_program(self, name="ssh.service"):
+        """Have the program of a unit's process be replaced, as by an upgrade."""
+        exe = "{}/{}/exe".format(self.proc.folder, self.unit(name)["MainPID"])
+        program = os.readlink(exe)
+        os.unlink(exe)
+        os.symlink(program + " (deleted)", exe)
+
     def _fresh_units(self):
         self.units = Units(str(self.root))
         return self.units

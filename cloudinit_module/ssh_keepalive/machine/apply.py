@@ -309,8 +309,7 @@ class _Run:
 
 def _failures_of_units(found: Sequence[Server]) -> List[str]:
     """Return what is to be said of units that have failed, whatever is in sshd's files."""
-    units = [server.unit for server in found if server.unit and not server.listener]
-    return [f"{unit.name} has failed ({unit.failure})" for unit in units if unit.failure]
+    return [f"{server.service} has failed ({server.failure})" for server in found if server.failure]
 
 
 def _raise_if_refused(server: Server, place: str, error: PolicyError, questions: Questions) -> None:

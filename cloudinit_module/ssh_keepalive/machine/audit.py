@@ -227,7 +227,8 @@ def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host
     if found.deviations or other_files(found, host):
         return None
     listener = found.server.listener
-    has_read = bool(is_anew or found._replace(inputs=_inputs(found.reply)).reading(old).is_current)
+    now = _inputs(found.reply)
+    has_read = bool(is_anew or found._replace(inputs=now).reading(old).is_current)
     if not has_read:
         # As it is now: what it reads from here on is to be what is verified.
         listener = next((one for one in processes.listeners(host) if listener and one.pid == listener.pid), None)
@@ -235,7 +236,7 @@ def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host
     if not found.is_unchanged or not (has_read or generation):
         return None
     policy = found.settings.policy.section() if found.settings else False
-    return record.Entry(record.key(found.server), _inputs(found.reply), policy, generation, has_read)
+    return record.Entry(record.key(found.server), now, policy, generation, has_read)
 
 
 def _started_by(server: Server) -> object:

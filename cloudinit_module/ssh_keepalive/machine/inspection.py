@@ -65,10 +65,9 @@ def is_plain(found: Audit, noted: Optional[record.Record], host: Host) -> bool:
     """Return whether a server enforces and has read what it was asked about, and nothing else is to be said of it."""
     server = found.server
     is_flawed = found.deviations or found.for_root or found.others_matches or not found.reply.about or too_big(found)
-    is_odd = server.unseen or server.is_to_start_otherwise or other_files(found, host)
-    has_failed = server.unit and server.unit.failure and not server.listener
-    is_replaced = server.listener and server.listener.program is None
-    return not (is_flawed or is_odd or has_failed or is_replaced) and bool(found.reading(noted).is_current)
+    is_odd = server.unseen or server.failure or server.is_replaced or server.is_to_start_otherwise
+    is_open = is_flawed or is_odd or other_files(found, host)
+    return not is_open and bool(found.reading(noted).is_current)
 
 
 def _look_at_next_start(
@@ -114,12 +113,12 @@ def _look_at_unit(server: Server, findings: Findings) -> None:
     if unit and unit.is_outdated:
         note = f"systemd has not read the files of {unit.name} since they changed: systemctl daemon-reload"
         findings.notes.append(note)
-    if unit and unit.failure and not server.listener:
+    if unit and server.failure:
         again = f"systemctl restart {unit.name}"
         if unit.result == "start-limit-hit":
             again = f"systemctl reset-failed {unit.name}; {again}"
         remedy = f"systemctl status {unit.name} says why, then {again}"
-        findings.problems.append(Problem(f"{unit.name} has failed ({unit.failure}), it serves nobody", remedy))
+        findings.problems.append(Problem(f"{unit.name} has failed ({server.failure}), it serves nobody", remedy))
 
 
 def _explain(found: Audit, text: str, questions: Questions, host: Host, findings: Findings) -> None:
@@ -195,7 +194,7 @@ def _look_at_reading(found: Audit, noted: Optional[record.Record], host: Host, f
     """Say what a server has read, which need not be what is in its files now."""
     server = found.server
     reading = found.reading(noted)
-    if server.listener and server.listener.program is None:
+    if server.is_replaced:
         reading = record.Reading(None, (f"{server.program} (replaced since it was started)",))
     findings.changed = max(findings.changed, *(one[2] / 1e9 for one in found.inputs.files.values()), 0.0)
     read = record.wrote_pid_file(server.listener, found.pid_file) if server.listener else None

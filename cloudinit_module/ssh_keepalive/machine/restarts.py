@@ -77,7 +77,7 @@ class Restarts:
             return False
         reading = audit.reading(self._noted)
         if reading.is_current:
-            if server.listener.program is None:
+            if server.is_replaced:
                 message = f"{server.name} runs a program that was replaced since it was started"
                 self.pending.append(UnansweredError(Problem(message, server.restart_command)))
             return False

@@ -62,6 +62,16 @@ class Server(NamedTuple):
         return Problem(f"process {unit.pid} of {unit.name} is not seen to listen", self.restart_command)
 
     @property
+    def failure(self) -> Optional[str]:
+        """Return why its unit has failed, None if it has not, or if a process of it takes connections all the same."""
+        return self.unit.failure if self.unit and not self.listener else None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Return whether it runs a program that was replaced since it was started."""
+        return self.listener is not None and self.listener.program is None
+
+    @property
     def is_to_start_otherwise(self) -> bool:
         """Return whether its unit would start it with another program or other words than its process has.
 

@@ -8,7 +8,7 @@ import glob
 import os
 import re
 import time
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import processes
 from .arguments import environment, expanded, parse, variables
@@ -145,23 +145,18 @@ def _enabled(host: Host) -> List[str]:
     """Return the services that are enabled, and run an sshd by what their files say."""
     # Where /lib is a link to /usr/lib all is there once.
     folders = dict.fromkeys(os.path.realpath(host.at(folder)) for folder in _FOLDERS)
-    names: Set[str] = set()
-    found: Set[str] = set()
-    drop_ins: List[str] = []
+    linked: List[Tuple[str, str]] = []
+    drop_ins: List[Tuple[str, str]] = []
     for folder in folders:
         for name in _listed(folder):
             place = os.path.join(folder, name)
             if name.endswith(_WANTS):
-                services = [one for one in _listed(place) if one.endswith(".service")]
-                names.update(services)
-                found.update(one for one in services if one not in found and _runs_sshd(os.path.join(place, one)))
+                linked += [(one, os.path.join(place, one)) for one in _listed(place) if one.endswith(".service")]
             elif name.endswith(".service.d"):
-                drop_ins += [os.path.join(place, one) for one in _listed(place) if one.endswith(".conf")]
-    for file in drop_ins:
-        name = os.path.basename(os.path.dirname(file))[: -len(".d")]
-        if name in names and name not in found and _runs_sshd(file):
-            found.add(name)
-    return sorted(found)
+                service = name[: -len(".d")]
+                drop_ins += [(service, os.path.join(place, one)) for one in _listed(place) if one.endswith(".conf")]
+    names = {name for name, _ in linked}
+    return sorted({name for name, file in (*linked, *drop_ins) if name in names and _runs_sshd(file)})
 
 
 def _listed(folder: str) -> List[str]:

@@ -45,10 +45,7 @@ def test_a_unit_that_runs_and_is_not_seen_to_listen_is_not_one_that_will_start(m
 
 
 def test_a_program_that_was_replaced_and_a_text_that_was_not(running):
-    exe = running.proc.folder + "/{}/exe".format(running.unit()["MainPID"])
-    program = os.readlink(exe)
-    os.unlink(exe)
-    os.symlink(program + " (deleted)", exe)
+    running.replace_program()
     assert pending(running, OLD) == (
         "ssh.service (process {}, port 22) runs a program that was replaced since it was started: "
         "systemctl restart ssh.service".format(running.unit()["MainPID"])
@@ -435,11 +432,19 @@ def test_an_edit_of_the_main_file_during_a_run_is_not_put_into_effect(running):
     assert running.verbs() == []
 
 
-def test_an_edit_of_the_main_file_that_a_block_goes_to_is_not_put_into_effect(machine):
+@pytest.fixture
+def running_with_block(machine):
+    """Return a machine whose policy is in a block of the main file, and an sshd that has read it."""
     machine.openssh("8.0p1")
     machine.main.write_text("UsePAM yes\n")
     apply(OLD, machine.host())
     machine.start()
+    machine.forget_calls()
+    return machine
+
+
+def test_an_edit_of_the_main_file_that_a_block_goes_to_is_not_put_into_effect(running_with_block):
+    machine = running_with_block
     theirs = machine.main.read_text() + "X11Forwarding no\n"
     staged = machine.ssh / ".00-ssh-keepalive.conf.main.new"
     machine.set("sshd", meanwhile=[(str(staged), str(machine.main), theirs)])
@@ -448,11 +453,8 @@ def test_an_edit_of_the_main_file_that_a_block_goes_to_is_not_put_into_effect(ma
     assert machine.verbs() == []
 
 
-def test_an_edit_of_the_main_file_after_it_was_replaced_is_not_put_into_effect(machine):
-    machine.openssh("8.0p1")
-    machine.main.write_text("UsePAM yes\n")
-    apply(OLD, machine.host())
-    machine.start()
+def test_an_edit_of_the_main_file_after_it_was_replaced_is_not_put_into_effect(running_with_block):
+    machine = running_with_block
     apply(POLICY, machine.host())
     theirs = machine.main.read_text() + "X11Forwarding no\n"
     apply(OLD, machine.host())

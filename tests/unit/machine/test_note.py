@@ -1,7 +1,5 @@
 """What the unit notes, and for what it fails."""
 
-import os
-
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.status import note
 from states import COPY, IGNORED, POLICY, WITH_TAB, asks, handed
@@ -68,10 +66,7 @@ def test_the_unit_fails_for_an_sshd_that_has_failed(enforced):
 
 def test_the_unit_does_not_know_of_a_program_that_was_replaced(enforced):
     asks(enforced, "{unresponsive_timeout: 3m}")
-    exe = enforced.proc.folder + "/{}/exe".format(enforced.unit()["MainPID"])
-    program = os.readlink(exe)
-    os.unlink(exe)
-    os.symlink(program + " (deleted)", exe)
+    enforced.replace_program()
     assert noted(enforced)[:2] == ("unknown", 2)
 
 

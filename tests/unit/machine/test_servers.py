@@ -163,10 +163,8 @@ def test_a_users_process_with_the_title_of_a_listener_is_nothing(machine):
 
 
 def test_a_replaced_program_is_asked_by_its_path(machine):
-    pid = machine.start()
-    exe = machine.root / "proc" / str(pid) / "exe"
-    exe.unlink()
-    exe.symlink_to(str(machine.bin / "sshd") + " (deleted)")
+    machine.start()
+    machine.replace_program()
     (server,) = servers.find(machine.host())
     assert server.listener.program is None
     assert machine.shown(server.program) == "/usr/sbin/sshd"

@@ -78,10 +78,7 @@ def test_another_policy_than_the_one_that_was_read(enforced):
 
 
 def test_a_program_that_was_replaced_since_its_start(enforced):
-    exe = enforced.root / "proc" / enforced.unit()["MainPID"] / "exe"
-    target = os.readlink(str(exe))
-    exe.unlink()
-    exe.symlink_to(target + " (deleted)")
+    enforced.replace_program()
     lines = told(enforced, 2)
     assert lines[0] == (
         "unknown: whether "
