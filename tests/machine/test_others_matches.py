@@ -30,6 +30,7 @@ LINES = {
     "local port": Line("LocalPort 22", fits_all=True),
     "local port, others": Line("LocalPort 2222"),
     "any group": Line("Group *", fits_all=True),
+    "any group, after a line for root": Line("User root", fits_all=True, block=f"X11Forwarding no\nMatch Group *\n{BLOCK}"),
     "any user": Line("User *", fits_all=True),
     "all": Line("all", fits_all=True),
     "any address": Line("Address *", fits_all=True),
@@ -206,6 +207,39 @@ def test_channel_timeout_in_a_match(each: Machine, match: str) -> None:
     found = closing(each, match, "UnusedConnectionTimeout 7200")
     assert found.code == 1
     assert "UnusedConnectionTimeout is 7200" in found.problems
+
+
+@pytest.mark.slow
+def test_none_after_our_line(each: Machine) -> None:
+    if each.release.openssh == "8.4":
+        return
+    serving.as_it_was(each)
+    assert apply(each, IDLE).code == 0
+    # It is the default, and the one line that an earlier one does not override.
+    each.run("tee", "-a", MAIN, input="\nUnusedConnectionTimeout none\n")
+    restart(each)
+    found = status(each)
+    assert (found.code, "-o " in found.problems) == (1, False), found.problems
+    assert f"{MAIN}:" in found.problems
+    assert unattended(each, IDLE.replace("61", "62")).code == 1
+    each.sh(f"sed -i '/^UnusedConnectionTimeout/d' {MAIN}")
+    restart(each)
+    assert status(each).code == 0
+
+
+@pytest.mark.slow
+def test_a_user_whom_an_entry_names_is_in_the_group_of_another(each: Machine) -> None:
+    serving.as_it_was(each)
+    each.sh(PEOPLE)
+    entries = "{group: devs, client_alive_interval: 63}, {user: d1, client_alive_interval: 64}"
+    each.run("tee", "-a", MAIN, input="\nMatch User d1\n  ClientAliveInterval 64\n")
+    restart(each)
+    assert unattended(each, f"{{client_alive_interval: 62, match: [{entries}]}}").code == 0
+    assert oracle(each, "user=d1,addr=192.0.2.9") == "63"
+    found = status(each)
+    assert found.code == 0, found.problems
+    # The first entry that fits is in effect, also after the groups of somebody have changed.
+    assert unattended(each, "{client_alive_interval: 62, match: [{user: debian, client_alive_interval: 64}]}").code == 0
 
 
 SFTP = "Match User customer-{0}\n  ChrootDirectory /srv/{0}\n  ForceCommand internal-sftp\n  X11Forwarding no\n"

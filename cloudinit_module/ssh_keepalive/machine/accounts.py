@@ -69,8 +69,11 @@ def _fitting(users: Patterns, groups: Patterns) -> Iterator[Account]:
 
 
 def _users(patterns: Patterns) -> Iterator[str]:
-    yield from (pattern for pattern in patterns if not set("*?!") & set(pattern))
-    yield from (user.pw_name for user in pwd.getpwall() if fits(user.pw_name, patterns))
+    names = [pattern for pattern in patterns if not set("*?!") & set(pattern)]
+    yield from names
+    # A directory may have so many users that it takes long to tell them all.
+    if len(names) < len(patterns):
+        yield from (user.pw_name for user in pwd.getpwall() if fits(user.pw_name, patterns))
 
 
 def _members(patterns: Patterns) -> Iterator[str]:

@@ -71,10 +71,11 @@ def chosen(settings: Settings, like: Connection, host: Host, has_others: bool) -
     first = {directives: number for number, (_, directives) in reversed(numbered)}
     numbered.sort(key=lambda one: (first[one[1][1]] != one[0], one[0]))
     asked = sorted(numbered[: _MOST_ENTRIES if has_others else min(len(first), _MOST_ENTRIES)])
+    names = {number: example(entry.patterns) or like.user for number, (entry, _) in asked if entry.criterion == "user"}
     wanted: List[Tuple[Sequence[str], Sequence[str]]] = []
     if any(entry.criterion == "group" for entry, _ in settings.blocks):
-        # In which groups root is matters.
-        wanted = [(("root",), ())]
+        # In which groups root is matters, and those whom other entries name.
+        wanted = [((name,), ()) for name in ("root", *names.values())]
         groups = [entry.patterns for _, (entry, _) in asked if entry.criterion == "group"]
         wanted += [((), (pattern,)) for patterns in groups for pattern in patterns]
     people = accounts.fitting(wanted, host)
@@ -87,9 +88,10 @@ def chosen(settings: Settings, like: Connection, host: Host, has_others: bool) -
         account = next(filter(None, (known.get(((), (pattern,))) for pattern in entry.patterns)), None)
         if entry.criterion == "address":
             connections.append(like._replace(address=example_address(entry.patterns) or like.address))
-        elif entry.criterion == "user":
+        elif entry.criterion == "user" and (people is not None or not wanted):
             # sshd compares names, there need be no such user.
-            connections.append(like._replace(user=example(entry.patterns) or like.user))
+            account = known.get(((names[position],), ()))
+            connections.append(like._replace(user=names[position], groups=account.groups if account else ()))
         elif account:
             connections.append(like._replace(user=account.user, groups=account.groups))
         else:

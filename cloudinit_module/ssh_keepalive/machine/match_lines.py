@@ -119,12 +119,14 @@ def connections_for(match: str, like: Connection, host: Host, most: int = 2) -> 
 
 def _people(users: Patterns, groups: Patterns, host: Host, most: int) -> List[accounts.Account]:
     """Return users that fit the patterns, some for each pattern of groups."""
-    # sshd compares names: there need be no such user.
-    made_up = [] if groups else [accounts.Account(user, ()) for user in examples(users, most)]
     excluded = tuple(pattern for pattern in groups if pattern.startswith("!"))
     wanted = [(users, (pattern, *excluded)) for pattern in groups if not pattern.startswith("!")]
-    found = accounts.several(wanted if groups else [(users, ())], host, most - 1)
-    return [*(account for people in found or () for account in people), *made_up]
+    # sshd compares names: there need be no such user. In which groups one is that there is matters to other lines.
+    names = [] if groups else examples(users, most)
+    wanted += [] if groups else [(users, ()), *(((name,), ()) for name in names)]
+    found = accounts.several(wanted, host, most - 1) or []
+    known = {account.user: account for people in found for account in people}
+    return [*known.values(), *(accounts.Account(name, ()) for name in names if name not in known)]
 
 
 def _merged(like: Connection, connections: Iterable[Connection]) -> Connection:

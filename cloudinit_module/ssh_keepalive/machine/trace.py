@@ -76,11 +76,15 @@ def matches(trace: str) -> List[Tuple[str, bool]]:
     found: List[Tuple[str, bool]] = []
     for line in re.findall(r"^debug3: (?:checking )?match .*", trace, re.MULTILINE):
         if line.startswith(_CHECKING):
-            current = line[len(_CHECKING) :].rpartition("' user ")[0].strip() or line[len(_CHECKING) :].strip()
-            found.append((current, False))
+            found.append((_checked(line[len(_CHECKING) :]), False))
         elif found and line.startswith("debug3: match found"):
             found[-1] = (found[-1][0], True)
     return found
+
+
+def _checked(said: str) -> str:
+    """Return the criteria in what sshd says to check, of which the end may be cut off anywhere."""
+    return (said.rpartition("' user ")[0] or re.sub(r"'( (u(s(er?)?)?)?)?$", "", said)).strip()
 
 
 def missing(lines: Collection[str], found: Collection[str]) -> List[str]:
@@ -108,11 +112,17 @@ def others(lines: Collection[str], found: Collection[str]) -> List[str]:
 
 def criteria(match: str) -> List[Tuple[str, Tuple[str, ...]]]:
     """Return the criteria of a Match line in lower case, each with its patterns; sshd_config(5), Match."""
-    found = re.findall(r'(?:"[^"]*"|[^\s="])+', match)
+    found = re.findall(r"""(?:"[^"]*"|'[^']*'|\\ |[^\s="])+""", match)
     # 10.6 traces what follows as well.
     comment = next((position for position, word in enumerate(found) if word.startswith("#")), None)
-    words = [word.replace('"', "") for word in found[:comment]]
+    words = [_bare(word) for word in found[:comment]]
     return [(words[i].lower(), tuple(words[i + 1].split(","))) for i in range(0, len(words) - 1, 2)]
+
+
+def _bare(word: str) -> str:
+    """Return a word without its quotes; single ones and backslashes quote from 10.0 on (misc.c, argv_split)."""
+    # Before, a line with quoted blanks is none that sshd starts with, and no name has two backslashes.
+    return re.sub(r"""\\([\\"' ])""", r"\1", re.sub(r"""(["'])(.*?)\1""", r"\2", word))
 
 
 def fits_nobody(match: str) -> bool:
@@ -132,8 +142,21 @@ class Line(NamedTuple):
 def effective(keyword: str, trace: str, main: str) -> Optional[Line]:
     """Return the line whose value for a keyword is in effect, None if no line sets it."""
     in_globals, _, in_matches = trace.partition(_REPROCESS)
-    found = (_lines(part, main) for part in (in_matches, in_globals))
-    return next((line for lines in found for line in lines if line.keyword == canonical(keyword)), None)
+    for part in (in_matches, in_globals):
+        found = [line for line in _lines(part, main) if line.keyword == canonical(keyword)]
+        if found:
+            # This one is none as soon as a line says so (servconf.c, sUnusedConnectionTimeout, 9.2 to 10.6).
+            nones = (one for one in found if one.keyword == "unusedconnectiontimeout" and one.value.lower() == "none")
+            return next(nones, found[0])
+    return None
+
+
+def match_around(place: str, trace: str, main: str) -> Optional[str]:
+    """Return the criteria of the Match that a line is in whose value is in effect, None for one of the globals."""
+    in_matches = trace.partition(_REPROCESS)[2].replace(": reprocess config:", f": {main}:")
+    before, found, _ = in_matches.partition(f": {place} setting ")
+    _, checking, said = before.rpartition(_CHECKING)
+    return _checked(said.partition("\n")[0]) if found and checking else None
 
 
 def set_by_matches(trace: str, main: str) -> List[Line]:

@@ -28,7 +28,7 @@ class Deviation(NamedTuple):
     """Hold a value that sshd reports and that is not the expected one.
 
     `connections` says for whom, "" for all; `set_by` is FILE:LINE, or the option that sshd was started with, and
-    `matches` are the Match lines that fit whom it was asked about.
+    `matches` are the Match lines that fit whom it was asked about, or the one that the line is in, where that is known.
     """
 
     keyword: str
@@ -113,7 +113,7 @@ def deviations(
     for mismatch in wrong:
         keyword = mismatch.keyword
         if openssh.canonical(keyword) in options:
-            name, value = options[openssh.canonical(keyword)]
+            line, (name, value) = None, options[openssh.canonical(keyword)]
             place: Optional[str] = f"-o {keyword if name == keyword.lower() else name}={value}"
         else:
             line = trace.effective(keyword, reply.trace, main)
@@ -126,7 +126,8 @@ def deviations(
                 of_all = trace.effective(keyword, trace.globals_pass(reply.trace), main)
                 if of_all != line and of_all and of_all.place.rpartition(":")[0] in ours:
                     continue
-        found.append(Deviation(*mismatch, about, place, matches))
+        around = line and trace.match_around(line.place, reply.trace, main)
+        found.append(Deviation(*mismatch, about, place, (around,) if around else matches))
     return found
 
 

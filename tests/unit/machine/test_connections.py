@@ -106,9 +106,22 @@ def test_an_entry_without_anybody_is_noted(people):
 
 def test_an_entry_of_which_nobody_answers_is_noted(monkeypatch):
     monkeypatch.setattr(accounts, "several", lambda wanted, host, most: None)
+    assert choose(entry("user", "anna")).connections == (NOBODY._replace(user="anna"),)
+    # In which groups that user is is not known either.
     found = choose(entry("user", "anna"), entry("group", "staff", seconds=61))
-    assert found.connections == (NOBODY._replace(user="anna"),)
-    assert found.notes == ("match[1] is not verified, Match Group staff needs names that nothing here answers",)
+    assert found.connections == ()
+    assert found.notes == (
+        "match[0] is not verified, Match User anna needs names that nothing here answers",
+        "match[1] is not verified, Match Group staff needs names that nothing here answers",
+    )
+
+
+def test_a_user_whom_an_entry_names_is_in_the_groups_that_others_are_for(people):
+    found = choose(entry("group", "wheel"), entry("user", "bob", seconds=61), entry("user", "eve", seconds=62))
+    bob = NOBODY._replace(user="bob", groups=PEOPLE["bob"])
+    assert found.connections == (bob, NOBODY._replace(user="eve"))
+    # Of a line of somebody else's as well
+    assert of_line("User bob", NOBODY, None) == [bob]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,10 @@ def test_match_lines_and_whether_they_fit():
     [
         ("User alice,bob Address 10.0.0.0/8", [("user", ("alice", "bob")), ("address", ("10.0.0.0/8",))]),
         ('Group "domain users",adm', [("group", ("domain users", "adm"))]),
+        ("Group 'domain users',adm", [("group", ("domain users", "adm"))]),
+        ("Group domain\\ users User x", [("group", ("domain users",)), ("user", ("x",))]),
+        ('Group "CORP\\domain users",CORP\\adm', [("group", ("CORP\\domain users", "CORP\\adm"))]),
+        ('Group "CORP\\\\domain users",CORP\\\\adm', [("group", ("CORP\\domain users", "CORP\\adm"))]),
         ("localport=22", [("localport", ("22",))]),
         ("all", []),
     ],
@@ -91,6 +95,15 @@ def test_a_match_that_is_cut_off_is_one():
     assert trace.matches("debug3: checking match for 'User a,b\ndebug3: match not found\n") == [("User a,b", False)]
 
 
+@pytest.mark.parametrize("length", range(980, 1010))
+def test_a_match_line_is_known_again_wherever_the_trace_is_cut(length):
+    ours = "User " + "x" * (length - 5)
+    said = f"debug3: checking match for '{ours}' user root host x addr 10.0.0.0 laddr y lport 1 on line 127"[:1021]
+    found = [match for match, _ in trace.matches(said)]
+    assert trace.missing([ours], found) == []
+    assert trace.others([ours], found) == []
+
+
 def test_lines_of_which_the_trace_has_cut_the_end_off_are_known_again():
     ours = "User " + ",".join("customer-{:03}".format(number) for number in range(250))
     cut, short, other = ours[:1000], "User alice", "User " + "x" * 995
@@ -111,6 +124,23 @@ def test_the_lines_of_the_blocks_that_fit():
         trace.Line("clientaliveinterval", "/etc/a.conf:2", "8"),
     ]
     assert trace.effective("TCPKeepAlive", text, "/main") == trace.Line("tcpkeepalive", "/etc/a.conf:1", "no")
+
+
+def test_the_match_that_a_line_in_effect_is_in():
+    text = (
+        "debug3: /etc/a.conf:1 setting KeepAlive no\n"
+        "debug2: parse_server_config_depth: config reprocess config len 340\n"
+        "debug3: checking match for 'User root' user root host x addr y\n"
+        "debug3: match found\n"
+        "debug3: reprocess config:137 setting X11Forwarding no\n"
+        "debug3: checking match for 'Group *' user root host x addr y\n"
+        "debug3: match found\n"
+        "debug3: reprocess config:139 setting ClientAliveInterval 7\n"
+    )
+    assert trace.match_around("/main:137", text, "/main") == "User root"
+    assert trace.match_around("/main:139", text, "/main") == "Group *"
+    assert trace.match_around("/main:13", text, "/main") is None
+    assert trace.match_around("/etc/a.conf:1", text, "/main") is None
 
 
 def test_a_line_of_the_same_words_is_somebody_elses_too():

@@ -56,6 +56,17 @@ def test_a_match_block_wins_over_globals_and_the_main_file_gets_its_name():
     assert effective("ClientAliveCountMax", trace, MAIN).place == "/etc/ssh/sshd_config.d/50-x.conf:2"
 
 
+def test_none_of_unused_connection_timeout_wins_wherever_it_is():
+    def line(file, value):
+        return f"debug3: {file} setting UnusedConnectionTimeout {value}\n"
+
+    ours, none, another = line("/ours:1", "900"), line("/etc/x:2", "None"), line("/etc/y:3", "7")
+    assert effective("UnusedConnectionTimeout", ours + another + none, MAIN).place == "/etc/x:2"
+    in_match = "debug2: parse_server_config_depth: config reprocess config len 597\n"
+    assert effective("UnusedConnectionTimeout", none + in_match + ours + another, MAIN).place == "/ours:1"
+    assert effective("UnusedConnectionTimeout", ours + in_match + another + none, MAIN).place == "/etc/x:2"
+
+
 def test_no_line_sets_it():
     assert effective("TCPKeepAlive", GLOBALS, MAIN) is None
     assert effective("TCPKeepAlive", "", MAIN) is None
