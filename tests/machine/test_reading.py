@@ -169,6 +169,21 @@ EVENTS = {
         BAD,
         False,
     ),
+    "a Match that sshd has read, taken away": Event(
+        f"printf 'Match User root\\n{THEIRS}\\n' >{FOLDER}/50-r.conf\n" + RESTART + f"sleep 1.5; rm {FOLDER}/50-r.conf",
+        (1,),
+        False,
+    ),
+    "a Match of somebody's that sshd has read, taken away": Event(
+        f"printf 'Match User bob\\n{THEIRS}\\n' >{FOLDER}/50-b.conf\n" + RESTART + f"sleep 1.5; rm {FOLDER}/50-b.conf",
+        (1,),
+        False,
+    ),
+    "a Match that changes nothing, taken away": Event(
+        f"printf 'Match User bob\\nX11Forwarding no\\n' >{FOLDER}/50-b.conf\n"
+        + RESTART
+        + f"sleep 1.5; rm {FOLDER}/50-b.conf",
+    ),
     "an option of the service's": Event("echo SSHD_OPTS=-oClientAliveInterval=7 >/etc/default/ssh", (1,)),
     "an option that has been taken away": Event(
         "echo SSHD_OPTS=-oClientAliveInterval=7 >/etc/default/ssh\n" + RESTART + ": >/etc/default/ssh", BAD
@@ -178,7 +193,7 @@ EVENTS = {
         + f"grep -v ^Include {MAIN} >/etc/ssh/other; systemctl daemon-reload",
         (1,),
     ),
-    "our own file removed": Event(f"rm {DROP_IN}", (0, 1)),
+    "our own file removed": Event(f"rm {DROP_IN}", (1,)),
     "our own file changed": Event(f"sed -i 's/Interval 61/Interval 7/' {DROP_IN}", BAD),
     "our own file changed, and a restart": Event(
         f"sed -i 's/Interval 61/Interval 7/' {DROP_IN}\n{RESTART}", BAD, False

@@ -4,7 +4,7 @@
 import fnmatch
 import glob
 import os
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .. import openssh, sshd_config
 from ..openssh import NOBODY, Connection, Settings
@@ -18,6 +18,8 @@ from .verification import Deviation
 
 # In seconds: what is left when no more is asked is for the restart.
 _WORTH_A_QUESTION = 5.0
+# A little less than 256 KiB, comments included
+_MOST_BYTES = 250000
 
 
 class Audit(NamedTuple):
@@ -66,6 +68,33 @@ class Audit(NamedTuple):
     def others_matches(self) -> List[str]:
         """Return the Match lines of others."""
         return trace.others(self._own_matches, self.matches)
+
+    @property
+    def values(self) -> Dict[str, Set[str]]:
+        """Return all values that the policy gives to keywords which a Match may set here."""
+        values: Dict[str, Set[str]] = {}
+        if self.settings:
+            for directives in (self.settings.directives, *(directives for _, directives in self.settings.blocks)):
+                for keyword, value in directives:
+                    values.setdefault(openssh.canonical(keyword), set()).add(value)
+            if not openssh.has(self.settings.version, "channel-timeout-in-match"):
+                values.pop("channeltimeout", None)
+        # Options override all files.
+        for keyword in self.server.arguments.settings() if self.server.arguments else ():
+            values.pop(openssh.canonical(keyword), None)
+        return values
+
+    @property
+    def texts(self) -> Dict[str, str]:
+        """Return the texts of the files that the server reads, by their names."""
+        read = filter(os.path.isfile, trace.files(self.reply.trace))
+        return {file: files.text(file) or "" for file in read}
+
+    @property
+    def is_too_big(self) -> bool:
+        """Return whether the server refuses every login with a configuration of that size."""
+        size = trace.size(self.reply.trace)
+        return bool(self.settings and size > _MOST_BYTES and openssh.has(self.settings.version, "takes-256-kib"))
 
     @property
     def _own_matches(self) -> List[str]:
@@ -198,7 +227,7 @@ def note(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Ser
             kept += [one for one in old.entries if one.server == key and one.has_read and one not in kept]
     # What was noted before stays true, of what was started after that. The first one tells at least the clock.
     if noted or old is None:
-        record.save([*noted, *kept], host)
+        record.save([*noted, *kept], now, host)
 
 
 def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Sequence[Server], host: Host) -> None:
@@ -219,7 +248,8 @@ def note_restored(audits: Sequence[Audit], now: Sequence[Server], restarted: Seq
                 noted.append(record.Entry(record.key(server), inputs, section, generation))
     names = {entry.server for entry in noted}
     if noted:
-        record.save([*noted, *(one for one in (old.entries if old else ()) if one.server not in names)], host)
+        kept = [one for one in (old.entries if old else ()) if one.server not in names]
+        record.save([*noted, *kept], now, host)
 
 
 def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host) -> Optional[record.Entry]:
@@ -235,8 +265,20 @@ def _entry(found: Audit, is_anew: bool, old: Optional[record.Record], host: Host
     generation = record.generation(listener) if listener else None
     if not found.is_unchanged or not (has_read or generation):
         return None
-    policy = found.settings.policy.section() if found.settings else False
+    # With a flaw it is to read what is changed later: the flaw itself may be what was changed.
+    is_flawed = found.for_root or found.is_too_big or _may_be_overridden(found)
+    policy = found.settings.policy.section() if found.settings and not is_flawed else False
     return record.Entry(record.key(found.server), now, policy, generation, has_read)
+
+
+def _may_be_overridden(found: Audit) -> bool:
+    """Return whether a Match line of somebody else's may set something else than the policy does."""
+    if not found.others_matches:
+        return False
+    # Most machines have none, and a boot need not import that.
+    from . import match_lines
+
+    return bool(match_lines.changing(found.others_matches, match_lines.blocks(found.texts), found.values))
 
 
 def _started_by(server: Server) -> object:

@@ -64,7 +64,7 @@ def inspect(known: Sequence[Server], text: str, settings: Settings, questions: Q
 def is_plain(found: Audit, noted: Optional[record.Record], host: Host) -> bool:
     """Return whether a server enforces and has read what it was asked about, and nothing else is to be said of it."""
     server = found.server
-    is_flawed = found.deviations or found.for_root or found.others_matches or not found.reply.about or too_big(found)
+    is_flawed = found.deviations or found.for_root or found.others_matches or not found.reply.about or found.is_too_big
     is_odd = server.unseen or server.failure or server.is_replaced or server.is_to_start_otherwise
     is_open = is_flawed or is_odd or other_files(found, host)
     return not is_open and bool(found.reading(noted).is_current)

@@ -14,8 +14,6 @@ from .record import Reading
 from .servers import Server
 from .verification import Deviation
 
-# A little less than 256 KiB, comments included
-_MOST_BYTES = 250000
 
 
 class Judge:
@@ -102,11 +100,10 @@ class Judge:
 
 def too_big(found: Audit) -> Optional[Problem]:
     """Return the problem of a configuration with which every login is refused, None for one that is small enough."""
-    size = trace.size(found.reply.trace)
-    if found.settings is None or size <= _MOST_BYTES or not openssh.has(found.settings.version, "takes-256-kib"):
+    if not found.is_too_big:
         return None
-    has = f"the configuration of {found.server.name} has {size} bytes"
-    remedy = f"shorten {found.main} and what it includes"
+    has = f"the configuration of {found.server.name} has {trace.size(found.reply.trace)} bytes"
+    remedy = f"shorten {found.main} and what it includes, then {found.server.restart_command}"
     return Problem(f"{has}, above 256 KiB this version refuses every login", remedy)
 
 

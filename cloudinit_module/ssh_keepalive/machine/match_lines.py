@@ -2,7 +2,7 @@
 """The Match lines in sshd's files whose blocks may set something, to be asked about; what they set is not read here."""
 
 import re
-from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, NamedTuple, Set, Tuple
+from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from ..openssh import Connection, canonical
 from ..patterns import Patterns, example_addresses, examples, is_within
@@ -53,6 +53,12 @@ def blocks(texts: Mapping[str, str]) -> List[Block]:
 def normalized(criteria: str) -> str:
     """Return criteria as they can be compared with what sshd traces: without quotes, comments and double blanks."""
     return " ".join(re.sub(r"(^|\s)#.*", "", criteria).replace('"', "").replace("=", " ").split()).lower()
+
+
+def changing(matches: Iterable[str], among: Sequence[Block], values: Mapping[str, AbstractSet[str]]) -> List[str]:
+    """Return those of the Match lines whose blocks may give a keyword another value than its only one."""
+    harmless = {block.name for block in among} - {block.name for block in among if block.may_change(values)}
+    return [match for match in matches if normalized(match) not in harmless and not trace.fits_nobody(match)]
 
 
 def are_covered(match: str, by: Iterable[str]) -> bool:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """What the Match lines of somebody else's in a server's files change of a policy."""
 
-import os
 import shlex
 from typing import Callable, Dict, List, Set
 
 from .. import openssh, sshd_config
 from ..openssh import Connection
-from . import files, match_lines, trace
+from . import match_lines, trace
 from .audit import Audit, deviating
 from .host import Host, SlowError
 from .problem import Problem
@@ -35,13 +34,12 @@ class OthersLines:
         self._questions = questions
         self._host = host
         self._known = {one.key for one in (*found.deviations, *found.for_root)}
-        read = [file for file in trace.files(found.reply.trace) if os.path.isfile(file)]
-        self._blocks = match_lines.blocks({file: files.text(file) or "" for file in read})
+        self._blocks = match_lines.blocks(found.texts)
         # The lines in blocks that no other Match is around
         names = {match_lines.normalized(match): match for match in found.matches}
         top_level = [block for block in self._blocks if block.name in names]
         self._top_level = {place: names[block.name] for block in top_level for place in block.lines}
-        self._values = self._values_that_count()
+        self._values = found.values
         # Whether Match lines in files that a Match includes have fitted somebody
         self._nested: Dict[str, bool] = {}
         # Lines that somebody gets whom no match entry of ours fits
@@ -49,35 +47,15 @@ class OthersLines:
 
     def look(self) -> None:
         """Ask about them all."""
-        seen = {block.name for block in self._blocks}
-        changing = {block.name for block in self._blocks if block.may_change(self._values)}
-        names = [match_lines.normalized(match) for match in self._found.others_matches]
-        left = [match for match, name in zip(self._found.others_matches, names) if name in changing or name not in seen]
-        left = [match for match in left if not trace.fits_nobody(match)]
+        left = match_lines.changing(self._found.others_matches, self._blocks, self._values)
         for position, match in enumerate(left):
             try:
                 self._look_at(match)
             except SlowError:
                 self.unknowns.append(self._out_of_time(left[position:]))
                 return
-        for match in [match for match, fits in self._nested.items() if not fits]:
-            if match_lines.normalized(match) in changing:
-                self.unknowns.append(_unknown(match))
-
-    def _values_that_count(self) -> Dict[str, Set[str]]:
-        """Return all values that the policy gives to keywords which a Match may set here."""
-        settings, server = self._found.settings, self._found.server
-        values: Dict[str, Set[str]] = {}
-        if settings:
-            for directives in (settings.directives, *(directives for _, directives in settings.blocks)):
-                for keyword, value in directives:
-                    values.setdefault(openssh.canonical(keyword), set()).add(value)
-            if not openssh.has(settings.version, "channel-timeout-in-match"):
-                values.pop("channeltimeout", None)
-        # Options override all files.
-        for keyword in server.arguments.settings() if server.arguments else ():
-            values.pop(openssh.canonical(keyword), None)
-        return values
+        nested = [match for match, fits in self._nested.items() if not fits]
+        self.unknowns += map(_unknown, match_lines.changing(nested, self._blocks, self._values))
 
     def _look_at(self, match: str) -> None:
         fits_somebody = False

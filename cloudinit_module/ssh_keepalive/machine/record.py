@@ -78,11 +78,15 @@ class Entry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Hold all entries, and when they were written, in seconds since the boot; the clock was ahead by `clock`."""
+    """Hold all entries, and when they were written, in seconds since the boot; the clock was ahead by `clock`.
+
+    `seen` are the generations of the processes that were there then, also of those of which there is no entry.
+    """
 
     at: float
     clock: float
     entries: Tuple[Entry, ...]
+    seen: Sequence[List[Any]] = ()
 
 
 class Reading(NamedTuple):
@@ -190,14 +194,15 @@ def load(host: Host) -> Optional[Record]:
         if found["boot"] != _boot(host):
             return None
         entries = [Entry(one[0], Inputs(*one[1]), *one[2:]) for one in found["entries"]]
-        return Record(found["at"], found["clock"], tuple(entries))
+        return Record(found["at"], found["clock"], tuple(entries), found["seen"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
-def save(entries: Sequence[Entry], host: Host) -> None:
-    """Note what was verified; what cannot be written is not noted."""
-    _write(Record(processes.since_boot(), processes.clock(), tuple(entries)), host)
+def save(entries: Sequence[Entry], now: Sequence[Server], host: Host) -> None:
+    """Note what was verified, and which servers there are now; what cannot be written is not noted."""
+    seen = [generation(server.listener) for server in now if server.listener]
+    _write(Record(processes.since_boot(), processes.clock(), tuple(entries), seen), host)
 
 
 def carry_over(before: Inputs, after: Inputs, host: Host) -> None:
@@ -295,9 +300,9 @@ def _read_at(listener: Listener, pid_file: str, server: Server, record: Optional
     began = processes.on_the_clock(listener.began)
     wrote = wrote_pid_file(listener, pid_file)
     is_steady = server.steady_since is not None and listener.began >= server.steady_since
-    # On which the clock was not set since the record, if that is older than what it read last
+    # The clock was not set since the record, if that is older than what it read last: what was there then had read it.
     latest = processes.in_seconds(listener.began)
-    if wrote is not None:
+    if wrote is not None and not (record and generation(listener) in record.seen):
         latest = max(latest, wrote - processes.clock())
     if record and latest >= record.at:
         is_steady = is_steady or abs(processes.clock() - record.clock) <= processes.STEP_SECONDS

@@ -11,6 +11,7 @@ from ..paths import MODULE
 from ..policy import Policy, PolicyError
 from . import audit, files, inspection, instance, processes, record, servers, shells, state
 from .host import Host
+from .judgement import unread
 from .problem import REAPPLY, RUN_AGAIN, Problem, SshdError
 from .questions import Questions
 from .servers import Server
@@ -80,19 +81,20 @@ def _state(host: Host) -> State:
     text = files.text(files.policy_file(host))
     request = instance.request(host)
     if text is None:
-        found = State(state.NOT_CONFIGURED, request=request, problems=tuple(_not_done(request, host)))
+        found = State(state.NOT_CONFIGURED, request=request, problems=(*_not_done(request, host), *_still_enforced(host)))
         is_by_hand = False
     else:
         found = _inspect(text, request, host)
         is_by_hand = _is_by_hand(found, host)
-        failure = request.failure
+        failure, has_run = request.failure, instance.has_run(host)
         # What was applied later, by hand, is as it was expected.
         is_other = not found.problems and not found.is_as_requested
         if failure and is_other and failure.at > os.stat(files.policy_file(host)).st_mtime:
             message = f"cloud-init's configuration was refused, this is an older policy: {failure.reason}"
             found = found._replace(problems=(Problem(message, f"correct that, then {RUN_AGAIN}"),))
-        elif is_other and _asks(request) and not instance.has_run(host) and not is_by_hand:
-            message = f"{', '.join(request.sources)} asks for another policy: {_why_not_run(request)}"
+        elif is_other and _asked(request)[0] and not is_by_hand and (not has_run or instance.began(host)):
+            why = "this one is from before this instance" if has_run else _why_not_run(request)
+            message = f"{', '.join(request.sources)} asks for another policy: {why}"
             found = found._replace(problems=(Problem(message, RUN_AGAIN),))
     ignored = [one for one in request.misreadings if _is_missed(one, found, is_by_hand)]
     certain = [_ignored(one) for one in ignored if one.certain]
@@ -196,6 +198,18 @@ def _not_done(request: instance.Request, host: Host) -> List[Problem]:
     if not instance.has_run(host):
         message += f": {_why_not_run(request)}"
     return [Problem(message, RUN_AGAIN)]
+
+
+def _still_enforced(host: Host) -> List[Problem]:
+    """Return the problems of servers that were seen to enforce a policy of which nothing is left in the files."""
+    noted = record.load(host)
+    generations = [entry.generation for entry in (noted.entries if noted else ()) if entry.has_read and entry.policy]
+    try:
+        found = servers.find(host) if any(generations) else []
+    except SshdError as error:
+        return list(unknown(error).problems)
+    changed = record.Reading(False, (files.policy_file(host),), is_noted=True)
+    return [unread(one, changed) for one in found if one.listener and record.generation(one.listener) in generations]
 
 
 def _why_not_run(request: instance.Request) -> str:

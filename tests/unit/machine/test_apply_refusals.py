@@ -169,7 +169,7 @@ def test_files_of_more_than_sshd_takes_are_refused(machine, refused, in_a_match)
     read += sum(2 * len(str(name)) + 16 for name in (machine.main, machine.file, big))
     assert refused(Policy(unresponsive_timeout=240)) == (
         "the configuration of ssh.service has {} bytes, above 256 KiB this version refuses every login: "
-        "shorten /etc/ssh/sshd_config and what it includes"
+        "shorten /etc/ssh/sshd_config and what it includes, then systemctl restart ssh.service"
     ).format(read)
     machine.openssh("10.3p1")
     apply(Policy(unresponsive_timeout=240), machine.host())

@@ -210,6 +210,17 @@ def test_a_signal_after_the_record_is_on_a_clock_that_was_not_set_since(clock, p
     assert read(alone, inputs(400), note, file).is_current is current
 
 
+def test_a_pid_file_of_before_the_record_does_not_tell_that_the_clock_was_not_set(clock, pid_file):
+    # It is from before the clock was set back by an hour, and the record from after that.
+    file = pid_file(990 - 3600)
+    entry = Entry(record.key(server()), inputs(main=50), POLICY, record.generation(listener()), has_read=False)
+    note = noted(entry, ago=45)._replace(seen=[record.generation(listener())])
+    alone = server(steady_since=None)
+    assert read(alone, inputs(main=50), note, file).is_current is None
+    # Nor does it where nothing was noted but that it was there.
+    assert read(alone, inputs(main=50), note._replace(entries=()), file).is_current is None
+
+
 @pytest.mark.parametrize(("seconds", "current"), [(-7200, None), (7200, True), (0, True)])
 def test_a_clock_that_was_set_since_the_start_moves_the_start_and_not_the_pid_file(clock, pid_file, seconds, current):
     file = pid_file(998)
@@ -228,9 +239,10 @@ def test_a_change_after_the_start_is_seen_when_the_clock_was_set_forwards(clock,
 def test_what_was_noted_is_loaded(machine):
     entries = (Entry("a", inputs(), POLICY, [7, 100, [1, 2]]), Entry("b", Inputs({}, {}), None, None))
     before = processes.since_boot()
-    record.save(entries, machine.host())
+    record.save(entries, [server()], machine.host())
     found = record.load(machine.host())
     assert found.entries == entries
+    assert found.seen == [[7, int((UPTIME - 1000) * TICKS), [11, 12]]]
     assert before <= found.at <= processes.since_boot()
     assert found.clock == pytest.approx(processes.clock(), abs=1)
     assert machine.record.stat().st_mode & 0o777 == 0o600
@@ -240,7 +252,7 @@ def test_what_was_noted_is_loaded(machine):
 
 
 def test_what_was_noted_is_nothing_after_a_reboot(machine):
-    record.save((), machine.host())
+    record.save((), (), machine.host())
     machine.proc.boots("another")
     assert record.load(machine.host()) is None
 
@@ -256,7 +268,7 @@ def test_what_makes_no_sense_is_no_record(machine, text):
 
 def test_a_record_that_cannot_be_written_is_none(machine):
     machine.record.mkdir()
-    record.save((), machine.host())
+    record.save((), (), machine.host())
     assert record.load(machine.host()) is None
 
 

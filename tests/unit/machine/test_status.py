@@ -283,7 +283,7 @@ def test_a_configuration_with_which_every_login_would_be_refused(enforced):
     assert lines[:2] == [
         "not enforced: the configuration of ssh.service (process 5000001, port 22) has 250000 bytes, above 256 KiB "
         "this version refuses every login",
-        "remedy: shorten /etc/ssh/sshd_config and what it includes",
+        "remedy: shorten /etc/ssh/sshd_config and what it includes, then systemctl restart ssh.service",
     ]
 
 

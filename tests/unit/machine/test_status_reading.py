@@ -6,6 +6,7 @@ import time
 import pytest
 from ssh_keepalive.machine.apply import apply
 from ssh_keepalive.machine.problem import SshdError
+from ssh_keepalive.machine.status import note
 from ssh_keepalive.policy import Policy
 from states import POLICY, PROMISE, told
 
@@ -75,6 +76,48 @@ def test_another_policy_than_the_one_that_was_read(enforced):
         "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf since it changed".format(pid),
         SURVIVE,
     ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Match User root\n  ClientAliveInterval 7\n",
+        "Match User bob\n  ClientAliveInterval 7\n",
+        "Match User bob\n  Include /etc/ssh/for-bob\n",
+    ],
+)
+def test_a_flaw_that_sshd_has_read_is_one_until_it_has_read_that_it_is_gone(enforced, lines):
+    file = enforced.file.parent / "50-theirs.conf"
+    file.write_text(lines)
+    enforced.start()
+    note(enforced.host())
+    file.unlink()
+    assert told(enforced, 1)[0].endswith("has not read /etc/ssh/sshd_config.d/50-theirs.conf since it changed")
+    enforced.start()
+    assert told(enforced, 0)[0] == ENFORCED
+
+
+def test_a_match_of_others_that_changes_nothing_is_no_flaw(enforced):
+    file = enforced.file.parent / "50-theirs.conf"
+    file.write_text("Match User bob\n  X11Forwarding no\n  ClientAliveInterval 5\n")
+    enforced.start()
+    note(enforced.host())
+    file.unlink()
+    lines = told(enforced, 0)
+    assert any("50-theirs.conf since it changed, its next start reads it" in line for line in lines)
+
+
+def test_a_policy_of_which_nothing_is_left_is_in_effect_until_a_restart(enforced):
+    apply(POLICY, enforced.host())
+    enforced.file.unlink()
+    pid = enforced.unit()["MainPID"]
+    assert told(enforced, 1)[:2] == [
+        "not enforced: ssh.service (process {}, port 22) has not read "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf since it changed".format(pid),
+        SURVIVE,
+    ]
+    enforced.start()
+    assert told(enforced, 0)[0] == "not configured"
 
 
 def test_a_program_that_was_replaced_since_its_start(enforced):

@@ -83,6 +83,20 @@ def test_an_earlier_instances_policy_where_the_module_has_not_run(enforced):
     assert told(enforced, 0)[0] == "enforced: " + PROMISE
 
 
+@pytest.mark.parametrize("section", ["{unresponsive_timeout: 1h}", "false"])
+def test_an_earlier_instances_policy_where_the_module_has_failed_at_an_earlier_boot(enforced, section):
+    handed(enforced, {"cloud-config.txt": "ssh_keepalive: " + section})
+    begins(enforced, 1)
+    handed(enforced, {"config_ssh_keepalive": ""}, "var/lib/cloud/instance/sem")
+    assert told(enforced, 1)[:2] == [
+        "not enforced: user-data asks for another policy: this one is from before this instance",
+        "remedy: " + RUN_AGAIN,
+    ]
+    # One that was written on this instance
+    begins(enforced, -1)
+    assert told(enforced, 0)[0] == "enforced: " + PROMISE
+
+
 def test_what_is_ignored_of_vendor_data_and_overridden_is_a_note(enforced):
     asks(enforced, "{unresponsive_timeout: 3m}")
     handed(enforced, {"vendor-data.txt": "---\n" + WITH_TAB["user-data.txt"], "vendor-cloud-config.txt": ""})
