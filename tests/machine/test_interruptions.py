@@ -199,7 +199,7 @@ def interrupt(machine: Machine, change: Change, how: str, stride: int) -> int:
     ("name", "how"), [("drop-in-and-tmout", "killed"), ("block", "killed"), ("off", "refused-once")]
 )
 def test_a_run_may_end_anywhere(booted: Machine, name: str, how: str) -> None:
-    assert interrupt(booted, CHANGES[name], how, stride=41 if how == "killed" else 17) > 3
+    assert interrupt(booted, CHANGES[name], how, stride=61 if how == "killed" else 37) > 3
 
 
 # Each change and each way on one of the releases, by turns
@@ -209,6 +209,6 @@ TURNS = [(suite, *one) for suite, one in zip(itertools.cycle(RELEASES), itertool
 @pytest.mark.slow
 @pytest.mark.parametrize(("booted", "name", "how"), TURNS, indirect=["booted"])
 def test_a_run_may_end_at_every_system_call(booted: Machine, name: str, how: str) -> None:
-    # A step takes two seconds, and there are some hundred in each change: no multiple of what repeats.
-    stride = 17 if how == "killed" else 37
+    # A step takes two seconds, and there are a thousand in each change: no multiple of what repeats.
+    stride = 41 if how == "killed" else 59
     assert interrupt(booted, CHANGES[name], how, stride) > 4
