@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Callable
 
+import pytest
 from baking import DROP_IN, bake
 from boots import READ_ONLY_USR, interval
 from machine import Machine
+from serving import status
 
 
 def sshd_process(machine: Machine) -> str:
@@ -38,3 +40,26 @@ def test_a_captured_image_carries_no_policy_and_its_machines_get_their_own_with_
     assert "Read-only file system" in machine.run("touch", "/usr/bin/x", check=False).stderr
     assert interval(machine) == "41"
     assert "ClientAliveInterval 41\n" in machine.run("cat", DROP_IN).stdout
+
+
+@pytest.mark.slow
+def test_a_policy_of_the_machine_that_was_cloned_is_not_what_the_clone_has_asked_for(
+    suite: str, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(suite, "#cloud-config\nssh_keepalive: {client_alive_interval: 40}\n")
+    bake(machine)
+    machine.boot()
+    machine.wait()
+    assert status(machine).code == 0
+    machine.poweroff()
+
+    # Nobody has cleaned it, and what it asks for is refused.
+    (machine.root / "etc/ssh/sshd_config.d/00-a.conf").write_text("TCPKeepAlive yes\n")
+    machine.reseed("#cloud-config\nssh_keepalive: {client_alive_interval: 41, tcp_keep_alive: false}\n")
+    for said in ("was refused, this is an older policy", "this one is from before this instance"):
+        machine.boot()
+        machine.wait()
+        assert "ClientAliveInterval 40\n" in machine.run("cat", DROP_IN).stdout
+        found = status(machine)
+        assert (found.code, said in found.problems) == (1, True), found.problems
+        machine.poweroff()

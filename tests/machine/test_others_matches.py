@@ -30,7 +30,9 @@ LINES = {
     "local port": Line("LocalPort 22", fits_all=True),
     "local port, others": Line("LocalPort 2222"),
     "any group": Line("Group *", fits_all=True),
-    "any group, after a line for root": Line("User root", fits_all=True, block=f"X11Forwarding no\nMatch Group *\n{BLOCK}"),
+    "any group, after a line for root": Line(
+        "User root", fits_all=True, block=f"X11Forwarding no\nMatch Group *\n{BLOCK}"
+    ),
     "any user": Line("User *", fits_all=True),
     "all": Line("all", fits_all=True),
     "any address": Line("Address *", fits_all=True),
@@ -232,14 +234,16 @@ def test_a_user_whom_an_entry_names_is_in_the_group_of_another(each: Machine) ->
     serving.as_it_was(each)
     each.sh(PEOPLE)
     entries = "{group: devs, client_alive_interval: 63}, {user: d1, client_alive_interval: 64}"
+    assert unattended(each, f"{{client_alive_interval: 62, match: [{entries}]}}").code == 0
+    # The first entry that fits is in effect.
+    assert oracle(each, "user=d1,addr=192.0.2.9") == "63"
+    assert status(each).code == 0
+    # For that user a line of somebody else's changes nothing either, which may be hard to tell.
     each.run("tee", "-a", MAIN, input="\nMatch User d1\n  ClientAliveInterval 64\n")
     restart(each)
-    assert unattended(each, f"{{client_alive_interval: 62, match: [{entries}]}}").code == 0
-    assert oracle(each, "user=d1,addr=192.0.2.9") == "63"
     found = status(each)
-    assert found.code == 0, found.problems
-    # The first entry that fits is in effect, also after the groups of somebody have changed.
-    assert unattended(each, "{client_alive_interval: 62, match: [{user: debian, client_alive_interval: 64}]}").code == 0
+    assert found.code in (0, 2), found.problems
+    assert "does not read" not in found.problems
 
 
 SFTP = "Match User customer-{0}\n  ChrootDirectory /srv/{0}\n  ForceCommand internal-sftp\n  X11Forwarding no\n"

@@ -81,7 +81,9 @@ def _state(host: Host) -> State:
     text = files.text(files.policy_file(host))
     request = instance.request(host)
     if text is None:
-        found = State(state.NOT_CONFIGURED, request=request, problems=(*_not_done(request, host), *_still_enforced(host)))
+        found = State(
+            state.NOT_CONFIGURED, request=request, problems=(*_not_done(request, host), *_still_enforced(host))
+        )
         is_by_hand = False
     else:
         found = _inspect(text, request, host)
