@@ -72,6 +72,15 @@ def test_an_entry_that_another_file_overrides_is_named(machine, refused):
     )
 
 
+def test_a_line_that_holds_for_all_is_not_roots_alone_since_another_names_root(machine, refused):
+    with machine.main.open("a") as stream:
+        stream.write("Match User root\nX11Forwarding no\nMatch Group *\nClientAliveInterval 7\n")
+    assert refused(Policy(unresponsive_timeout=180)) == (
+        "ClientAliveInterval is 7 where 5 is expected for user root from 192.0.2.1, /etc/ssh/sshd_config:6 overrides "
+        "it: remove that line and restart sshd, or name whom it is for in ssh_keepalive.match"
+    )
+
+
 def test_a_line_of_the_same_words_as_an_entrys_is_somebody_elses(machine, refused):
     (machine.file.parent / "00-a.conf").write_text("Match User backup\nClientAliveInterval 7\n")
     entries = tuple(Entry("user", (name,), None, 60, 3) for name in ("alice", "backup"))

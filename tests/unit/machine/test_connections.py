@@ -121,7 +121,11 @@ def test_a_user_whom_an_entry_names_is_in_the_groups_that_others_are_for(people)
     bob = NOBODY._replace(user="bob", groups=PEOPLE["bob"])
     assert found.connections == (bob, NOBODY._replace(user="eve"))
     # Of a line of somebody else's as well
-    assert of_line("User bob", NOBODY, None) == [bob]
+    assert of_line("User anna,bob,eve", NOBODY, None) == [
+        NOBODY._replace(user="anna", groups=PEOPLE["anna"]),
+        bob,
+        NOBODY._replace(user="eve"),
+    ]
 
 
 @pytest.mark.parametrize(
