@@ -11,6 +11,7 @@ from argparse import Namespace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, TextIO, Tuple
 
 if TYPE_CHECKING:
+    from .machine.host import Host
     from .openssh import Version
     from .policy import Policy
 
@@ -109,7 +110,7 @@ def print_schema(arguments: Namespace) -> int:
 def change_image(arguments: Namespace) -> int:
     """Do to an image what the command is called: install, register or unregister."""
     from .image import installation, registration
-    from .image.root import Root, option
+    from .image.root import Root, is_this_machine, option
 
     changes: Dict[str, Callable[[Root], Optional[List[str]]]] = {
         "install": installation.install,
@@ -121,6 +122,11 @@ def change_image(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         again = f"ssh-keepalive {arguments.command}{option(arguments.root)}"
         raise KeyboardInterrupt(f"not all is done, run {again} again") from None
+    if arguments.command == "install" and is_this_machine(arguments.root):
+        from .machine.host import Host
+
+        # Not after register, which a unit runs early in the boot.
+        _tell_systemd(Host(), "daemon-reload")
     for note in notes or ():
         complain(f"note: {note}")
     return 0
@@ -128,15 +134,18 @@ def change_image(arguments: Namespace) -> int:
 
 def clear_image(arguments: Namespace) -> int:
     """Take everything out of an image; on this machine, take the policy off its sshd first."""
-    from .image.installation import uninstall
+    from .image.installation import has_traces, uninstall
     from .image.root import Root, is_this_machine
+    from .machine.host import Host
     from .machine.interrupts import Interrupts
+    from .machine.problem import SshdError
+    from .paths import REGISTER_UNIT, UNIT
 
     root = Root(arguments.root)
-    if is_this_machine(arguments.root):
+    is_here = is_this_machine(arguments.root)
+    # Without any there is nothing that a running sshd could enforce, and what it has read of others' is not asked.
+    if is_here and has_traces(root):
         from .machine.apply import apply
-        from .machine.host import Host
-        from .machine.problem import SshdError
         from .policy import Policy
 
         try:
@@ -148,7 +157,19 @@ def clear_image(arguments: Namespace) -> int:
         # It takes a moment, and the command that would go on with it is a part of what it takes out.
         interrupts.hold()
         uninstall(root)
+        if is_here:
+            _tell_systemd(Host(), "daemon-reload")
+            _tell_systemd(Host(), "reset-failed", UNIT, REGISTER_UNIT)
     return 0
+
+
+def _tell_systemd(host: "Host", *arguments: str) -> None:
+    """Have systemd, where it runs, know which units there are now; without that it does from the next boot on."""
+    from .machine.problem import SshdError
+
+    if host.runs_systemd:
+        with contextlib.suppress(SshdError, OSError):
+            host.run("systemctl", *arguments)
 
 
 def print_status(arguments: Namespace) -> int:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a Debian root whose machines know ssh_keepalive, with a default for all of them; qemu.sh boots it.
-# Needs root, mmdebstrap, and ssh-keepalive on PATH (as README installs it):  ./mmdebstrap.sh trixie FOLDER
+# Needs root, mmdebstrap, and ssh-keepalive on PATH. In the project's top folder, where README installs it in venv:
+#     PATH=$PWD/venv/bin:$PATH examples/images/mmdebstrap.sh trixie FOLDER
 # The hooks' own shells know what $1 is.
 # shellcheck disable=SC2016
 set -eu

@@ -1,5 +1,6 @@
-# Makes a Debian 13 image whose machines know ssh_keepalive, in a virtual machine. Needs packer, qemu, a pair of ssh keys
-# and the package (make package):  packer init FILE; packer build -var package=DEB -var ssh_key=PRIVATE_KEY FILE
+# Makes a Debian 13 image whose machines know ssh_keepalive, in a virtual machine. Needs packer, qemu-system-x86,
+# qemu-utils, xorriso, a pair of ssh keys and the package (make package):
+#     packer init FILE; packer build -var package=DEB -var ssh_key=PRIVATE_KEY FILE
 packer {
   required_plugins {
     qemu = {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Boots the root that mmdebstrap.sh made as a new virtual machine, with user-data from a NoCloud seed; Ctrl-A X ends it.
-# Needs root, cloud-image-utils and qemu-system-x86:  ./qemu.sh FOLDER ../user-data/minimal.yaml -accel kvm
-# Who has a key in the user-data logs in:  ssh -p 2222 debian@localhost
+# Needs root, cloud-image-utils and qemu-system-x86:  ./qemu.sh FOLDER USER_DATA -accel kvm
+# The files in ../user-data have no key to log in with. Add your own to a copy, as ssh_authorized_keys: [KEY], and then:
+#     ssh -p 2222 debian@localhost
 set -eu
 root=$1 user_data=$2
 shift 2

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from baking import DROP_IN
+from baking import DEFAULT, DROP_IN
 from bases import base
 from boots import READ_ONLY_USR
 from built import RECIPES, SUITE, TOP, boots_as_a_new_instance, is_baked, is_of_no_machine, run, without_keys
@@ -147,14 +148,14 @@ def test_packer_makes_an_image(work: Path, system: Path, deb: Path) -> None:
 
 
 def test_kiwi_makes_a_root(work: Path, deb: Path) -> None:
-    description = work / "description"
-    shutil.copytree(RECIPES / "kiwi", description)
-    for file, folder in ((RECIPES / "95_ssh_keepalive.cfg", "etc/cloud/cloud.cfg.d"), (deb, "opt")):
-        run("install", "-D", f"--target-directory={description}/root/{folder}", file)
-    (work / "gnupg").mkdir(mode=0o700)
+    (work / "examples").symlink_to(RECIPES.parent)
+    (work / "dist").mkdir()
+    (work / "dist" / deb.name).symlink_to(deb)
+    *lines, build = re.findall("^#     (.*)\n", (RECIPES / "kiwi/config.sh").read_text(), re.MULTILINE)
     # The packing alone would take minutes.
-    prepare = ("system", "prepare", "--description", description, "--root", work / "root")
-    run("kiwi-ng", *prepare, GNUPGHOME=str(work / "gnupg"))
+    prepare = replaced(build, ("system build", "system prepare"), ("--target-dir image", "--root root"))
+    run("env", f"--chdir={work}", "sh", "-ec", "\n".join((*lines, prepare)), HOME=str(work))
+    assert stat.S_IMODE((work / "root" / DEFAULT).stat().st_mode) == 0o644
     boots_as_a_new_instance(work / "root")
 
 
@@ -170,8 +171,7 @@ def test_mkosi_makes_an_image(work: Path) -> None:
 # Run in the virtual machine when it has booted: cloud-init counts a boot as running until all that it started is done.
 FACTS = f"""\
 #cloud-config
-ssh_keepalive:
-  unresponsive_timeout: 3m
+ssh_keepalive: {{tcp_keep_alive: false}}
 write_files:
 - path: /run/tell
   content: |
@@ -186,7 +186,9 @@ write_files:
     cloud-init schema --system | tell schema
     uname -r | tell kernel
     systemd-detect-virt | tell virt
-    sshd -T | grep ^clientalive | tell sshd
+    sshd -T | grep -E '^(clientalive|tcpkeepalive)' | sort | tell sshd
+    cat /etc/machine-id | tell machine-id
+    ls /etc/ssh/ssh_host_*_key | tell host-keys
     runuser -l debian -c 'sudo ssh-keepalive status' | tell keepalive
     cat {DROP_IN} | tell drop-in
     stat -c %.9Z {DROP_IN} | tell landed
@@ -217,13 +219,17 @@ def test_mmdebstrap_and_qemu_make_a_virtual_machine(work: Path) -> None:
     assert "Valid schema user-data" in "".join(facts["schema"])
     assert facts["kernel"][0].endswith("-cloud-amd64")
     assert facts["virt"] == ["qemu"]
-    assert facts["sshd"] == ["clientaliveinterval 5", "clientalivecountmax 35"]
+    # The image's default, and what user-data adds to it
+    assert facts["sshd"] == ["clientalivecountmax 59", "clientaliveinterval 5", "tcpkeepalive no"]
+    assert re.fullmatch("[0-9a-f]{32}", facts["machine-id"][0])
+    assert facts["host-keys"]
     assert facts["keepalive"][0].startswith("enforced: ")
     assert facts["drop-in"] == [
         "# Managed by cloud-init's cc_ssh_keepalive; change ssh_keepalive in user-data instead.",
-        '# policy: {"unresponsive_timeout": 180}',
+        '# policy: {"tcp_keep_alive": false, "unresponsive_timeout": 300}',
         "ClientAliveInterval 5",
-        "ClientAliveCountMax 35",
+        "ClientAliveCountMax 59",
+        "TCPKeepAlive no",
     ]
     assert len(facts["listening"]) == 1
     assert float(facts["landed"][0]) < float(facts["listening"][0])

@@ -149,6 +149,18 @@ def test_piuparts_finds_nothing(deb: Path, machines: Callable[..., Machine]) -> 
     assert checked.stdout.count("INFO: PASS: ") == 2
 
 
+def knows_the_unit(machine: Machine) -> bool:
+    """Tell whether systemd would start the note unit with sshd."""
+    return "ssh-keepalive-note.service" in machine.run("systemctl", "show", "--property=Wants", "ssh").stdout
+
+
+def failed(machine: Machine) -> str:
+    """Return the units that have failed, when all that was started has."""
+    wait = "while systemctl list-jobs --no-legend | grep -q .; do sleep 0.1; done"
+    said: str = machine.sh(f"{wait}; systemctl --failed --no-legend --plain").stdout
+    return said
+
+
 def test_a_machine_with_the_package(newest_of_all: str, deb: Path, machines: Callable[..., Machine]) -> None:
     machine = machines(newest_of_all, USER_DATA)
 
@@ -164,11 +176,34 @@ def test_a_machine_with_the_package(newest_of_all: str, deb: Path, machines: Cal
     assert machine.run("cloud-init", "status").stdout == "status: done\n"
     assert effective(machine)["clientaliveinterval"] != "0"
     assert any("ssh_keepalive" in path and "__pycache__" in path for path in own())
+    assert knows_the_unit(machine)
+    # As where somebody has taken the files away, and systemd still knows the unit.
+    machine.sh("mv /usr/bin/ssh-keepalive /srv; systemctl restart ssh; mv /srv/ssh-keepalive /usr/bin")
+    assert failed(machine) == ""
     machine.run("dpkg", "--purge", NAME)
     assert own() == before
     assert effective(machine)["clientaliveinterval"] == "0"
     log = machine.run("journalctl", "-b", "--no-pager", "-u", "ssh").stdout
-    assert log.count("Server listening on 0.0.0.0 port 22") == 2
+    assert log.count("Server listening on 0.0.0.0 port 22") == 3
+    assert not knows_the_unit(machine)
+    machine.run("systemctl", "restart", "ssh")
+    assert failed(machine) == ""
+
+
+def test_the_removal_of_a_package_without_a_policy_says_nothing_of_sshd(
+    newest_of_all: str, deb: Path, machines: Callable[..., Machine]
+) -> None:
+    machine = machines(newest_of_all, "#cloud-config\nssh_keepalive: {idel_timeout: 15m}\n")
+    install(machine.root, deb)
+    machine.boot()
+    machine.wait()
+    assert "ssh-keepalive-note.service" in failed(machine)
+    # Somebody's, who has not restarted sshd yet
+    machine.sh("echo 'MaxStartups 20' >>/etc/ssh/sshd_config")
+    said = machine.sh(f"dpkg --purge {NAME} 2>&1").stdout
+    assert "sshd" not in said
+    # What cloud-init has to say of that user-data stays.
+    assert "ssh-keepalive" not in failed(machine)
 
 
 def upgrade(machine: Machine, sources: tuple[str, ...], *wanted: str) -> str:
@@ -196,6 +231,7 @@ def test_upgrades(old: str, new: str, sources: tuple[str, ...], deb: Path, machi
     machine.boot()
     machine.wait()
     machine.run("dpkg", "-i", "/srv/package.deb")
+    assert knows_the_unit(machine)
     machine.run("cloud-init", "single", "--name", "ssh_keepalive", "--frequency", "always")
     assert effective(machine)["clientaliveinterval"] != "0"
     before = modules(root, LIST)

@@ -7,6 +7,7 @@ OpenSSH none: this shows what our package's scripts do in each one's transaction
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -40,13 +41,21 @@ AutoReq: no
 mkdir -p %{{buildroot}}{folder} %{{buildroot}}/usr/bin %{{buildroot}}/etc/cloud
 cp -r {root}/usr/lib/python3/dist-packages/cloudinit %{{buildroot}}{folder}
 rm -rf $(find %{{buildroot}} -name __pycache__)
-cp {root}/usr/bin/cloud-init %{{buildroot}}/usr/bin
+sed '1s|.*|{first_line}|' {root}/usr/bin/cloud-init >%{{buildroot}}/usr/bin/cloud-init
+chmod 755 %{{buildroot}}/usr/bin/cloud-init
 cp {root}/etc/cloud/cloud.cfg %{{buildroot}}/etc/cloud
 %files
 {folder}/cloudinit
 /usr/bin/cloud-init
 %config(noreplace) /etc/cloud/cloud.cfg
 """
+
+# Version, folder, the release that it stands for, and its first line: as EL has it, and as upstream's own build does
+CLOUD_INITS = (
+    ("22.4", OLD, "bookworm", "#! /usr/bin/python3 -s"),
+    ("25.1", OLD, "trixie", "#!/usr/bin/env python3"),
+    ("26.2", NEW, "forky", "#!/usr/bin/python3"),
+)
 
 EL_OTHER = """\
 Name: other
@@ -96,8 +105,9 @@ def build_rpm(folder: Path, spec: str) -> None:
 def repository(rpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all packages and with what dnf and zypper read of them."""
     folder = tmp_path_factory.mktemp("repository")
-    for version, python, suite in (("22.4", OLD, "bookworm"), ("25.1", OLD, "trixie"), ("26.2", NEW, "forky")):
-        build_rpm(folder, EL_CLOUD_INIT.format(version=version, folder=python, root=base(suite)))
+    for version, python, suite, first_line in CLOUD_INITS:
+        spec = EL_CLOUD_INIT.format(version=version, folder=python, root=base(suite), first_line=first_line)
+        build_rpm(folder, spec)
     for version in ("9.1", "9.2"):
         build_rpm(folder, EL_OPENSSH.format(version=version))
     build_rpm(folder, EL_OTHER)
@@ -197,6 +207,24 @@ def test_the_rpm_follows_cloud_init_and_openssh(machine: Machine, repository: Pa
     assert run_rpm(root, "-U", "--oldpackage", first) == ""
     assert run_rpm(root, "-e", NAME) == ""
     run_rpm(root, "-U", "--oldpackage", openssh[0])
+    restored(root, before)
+
+
+def test_the_remedy_of_an_install_that_failed_works_as_it_stands(machine: Machine, repository: Path) -> None:
+    root = machine.root
+    run_rpm(root, "-i", repository / "cloud-init-22.4.rpm")
+    before = tree(root)
+    late = root / "etc/cloud/cloud.cfg.d/99_zzz.cfg"
+    late.write_text("cloud_init_modules: ssh\n")
+    said = run_rpm(root, "-i", repository / f"{NAME}.rpm")
+    assert "ssh-keepalive: /etc/cloud/cloud.cfg.d/99_zzz.cfg: no list of cloud_init_modules\n" in said
+    warning = f"^{NAME}: cloud-init does not run the module: correct that, then run (.*)$"
+    # Said by %posttrans, and by the trigger for cloud.cfg.d.
+    (remedy,) = set(re.findall(warning, said, re.MULTILINE))
+    late.unlink()
+    assert chroot(root, remedy) == ""
+    assert_like(root, "bookworm", OLD)
+    assert run_rpm(root, "-e", NAME) == ""
     restored(root, before)
 
 

@@ -23,15 +23,33 @@ ROOTED = {
     "unregister": "registration.unregister",
 }
 APPLY = "ssh_keepalive.machine.apply.apply"
+HAS_TRACES = "ssh_keepalive.image.installation.has_traces"
 REAPPLY = "ssh_keepalive.machine.apply.reapply"
 OFF = Policy(enabled=False)
+
+
+class ThisMachine(str):
+    """A word that stands for this machine, and notes what its systemd is told, if that is what it runs."""
+
+    runs_systemd = False
+
+    def __init__(self, _):
+        self.told = []
+        self.answer = None
+
+    def run(self, *command):
+        self.told.append(command)
+        if self.answer:
+            raise self.answer
 
 
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch):
     """Have a word stand for this machine, to which nothing is done, and be root on it."""
+    machine = ThisMachine("this machine")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("ssh_keepalive.machine.host.Host", lambda *_, **__: "this machine")
+    monkeypatch.setattr("ssh_keepalive.machine.host.Host", lambda *_, **__: machine)
+    return machine
 
 
 @pytest.fixture
@@ -42,6 +60,7 @@ def done(monkeypatch):
         note = lambda root, name=name: notes.append((name, root.real("/")))  # noqa: E731
         monkeypatch.setattr("ssh_keepalive.image." + function, note)
     monkeypatch.setattr(APPLY, lambda policy, host: notes.append((policy, host)))
+    monkeypatch.setattr(HAS_TRACES, lambda root: True)
     return notes
 
 
@@ -129,6 +148,40 @@ def test_no_root_is_this_machine(done, command):
 def test_uninstall_from_this_machine_takes_the_policy_off_its_sshd_first(done):
     assert main(["uninstall"]) == 0
     assert done == [(Policy(enabled=False), "this machine"), ("uninstall", "/")]
+
+
+def test_uninstall_without_a_policy_asks_nothing_of_sshd(done, monkeypatch, capsys):
+    monkeypatch.setattr(HAS_TRACES, lambda root: False)
+    assert main(["uninstall"]) == 0
+    assert done == [("uninstall", "/")]
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+RELOAD = ("systemctl", "daemon-reload")
+RESET = ("systemctl", "reset-failed", "ssh-keepalive-note.service", "ssh-keepalive-register.service")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("install", [RELOAD]), ("uninstall", [RELOAD, RESET]), ("register", []), ("unregister", [])],
+)
+def test_systemd_is_told_of_its_units(done, this_machine, tmp_path, command, told):
+    assert main([command]) == 0
+    assert this_machine.told == []
+    this_machine.runs_systemd = True
+    assert main([command, "--root", str(tmp_path)]) == 0
+    assert this_machine.told == []
+    assert main([command]) == 0
+    assert this_machine.told == told
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+@pytest.mark.parametrize("answer", [SshdError("systemctl is not on this machine"), OSError("no")], ids=repr)
+def test_a_systemd_that_cannot_be_told_is_no_failure(done, this_machine, capsys, command, answer):
+    this_machine.runs_systemd, this_machine.answer = True, answer
+    assert main([command]) == 0
+    assert tuple(capsys.readouterr()) == ("", "")
+    assert RELOAD in this_machine.told
 
 
 def test_reapply_says_what_is_in_effect(monkeypatch, capsys):

@@ -100,6 +100,18 @@ def test_nothing_is_left_to_fill_in(filled):
     assert [name for name, text in filled.items() if re.search("@[A-Z_]+@", text)] == []
 
 
+@pytest.mark.parametrize("line", ["#!{0}", "#! {0} -s", "#!/usr/bin/env python3", "#!/usr/bin/env -S {0} -s"])
+def test_the_command_of_the_rpm_runs_with_the_python_that_cloud_init_names(filled, tmp_path, line):
+    (script,) = re.findall("<<'EOF'\n(.*?\n)EOF\n", filled["cloud-init-ssh-keepalive.spec"], re.DOTALL)
+    (tmp_path / "cloud-init").write_text(line.format(sys.executable) + "\nimport cloudinit\n")
+    for old, new in (("/usr/bin/cloud-init", tmp_path / "cloud-init"), ("%{module}", TOP / "cloudinit_module")):
+        assert script.count(old) == 1
+        script = script.replace(old, str(new))
+    (tmp_path / "command").write_text(script)
+    command = ["sh", str(tmp_path / "command"), "--version"]
+    assert subprocess.run(command, stdout=subprocess.PIPE).stdout.decode().split()[-1] == __version__
+
+
 PUBLISHED = {"maintainer": "A B", "maintainer_email": "a@example.org", "url": "https://example.org/x"}
 
 

@@ -6,7 +6,7 @@ import py_compile
 import re
 import sys
 import tempfile
-from typing import Iterable, List
+from typing import Iterable, List, Optional
 
 from ..paths import (
     CLOUD_INIT_COMMAND,
@@ -56,6 +56,12 @@ def install(root: Root) -> List[str]:
     return notes
 
 
+def has_traces(root: Root) -> bool:
+    """Return whether a policy has left something: its files, a block in sshd's main file, or what /run says of it."""
+    has_files = any(_with_staged(root, file) for file in (*POLICY_FILES, RECORD))
+    return has_files or _without_block(root) is not None
+
+
 def uninstall(root: Root) -> None:
     """Take away everything that install, the module and Python (what it compiled) have put into an image."""
     registration.unregister(root)
@@ -65,8 +71,11 @@ def uninstall(root: Root) -> None:
     if not any(folder.startswith(LIBRARIES) and _has_owner(root, folder) for folder in folders):
         root.remove(COMMAND)
     for file in (*POLICY_FILES, LOCK, RECORD):  # /run of a root that is not booted is kept
-        _remove_with_staged(root, file)
-    _remove_block(root)
+        for path in _with_staged(root, file):
+            root.remove(path)
+    bare = _without_block(root)
+    if bare is not None:
+        root.write(MAIN, bare, root.mode(MAIN))
 
 
 def _copy(root: Root, names: Iterable[str], folder: str) -> None:
@@ -124,20 +133,19 @@ def _remove_module(root: Root, folder: str) -> None:
             emptied = os.path.dirname(emptied)
 
 
-def _remove_with_staged(root: Root, file: str) -> None:
+def _with_staged(root: Root, file: str) -> List[str]:
+    """Return a file and what was staged for it, as far as that is there."""
     folder, name = os.path.split(file)
-    for other in root.names(folder):
-        if other == name or other.startswith(f".{name}."):
-            root.remove(f"{folder}/{other}")
+    return [f"{folder}/{other}" for other in root.names(folder) if other == name or other.startswith(f".{name}.")]
 
 
-def _remove_block(root: Root) -> None:
-    """Take our blocks out of sshd's main file."""
-    if root.exists(MAIN):
-        main = root.read(MAIN).decode("utf-8", "surrogateescape")
-        bare = without_block(main)
-        if bare != main:
-            root.write(MAIN, bare.encode("utf-8", "surrogateescape"), root.mode(MAIN))
+def _without_block(root: Root) -> Optional[bytes]:
+    """Return what sshd's main file is without our blocks, None if it has none."""
+    if not root.exists(MAIN):
+        return None
+    main = root.read(MAIN).decode("utf-8", "surrogateescape")
+    bare = without_block(main)
+    return bare.encode("utf-8", "surrogateescape") if bare != main else None
 
 
 def _has_owner(root: Root, folder: str) -> bool:

@@ -27,6 +27,8 @@ After=cloud-init.service cloud-init-network.service
 Before=cloud-final.service
 # However often sshd is started
 StartLimitIntervalSec=0
+# systemd knows a unit for a while after its files are gone, and sshd's would start it.
+ConditionFileIsExecutable={command}
 
 [Service]
 Type=oneshot

@@ -134,7 +134,7 @@ def prepare(root: Root) -> Registration:
     if units:
         found += _unit(units, UNIT, note_unit.render(), UNIT_WANTED_BY)
         found += _unit(units, REGISTER_UNIT, register_unit.render(schema), REGISTER_UNIT_WANTED_BY)
-    init_scripts = root.exists(INIT_SCRIPT) and root.exists(INIT) and not root.real(INIT).endswith("/systemd")
+    init_scripts = _has_debians_init_scripts(root)
     if init_scripts:
         defaults = _with_block(root, INIT_SCRIPT_DEFAULTS, register_unit.render_defaults(schema))
         found.append(File(INIT_SCRIPT_DEFAULTS, defaults, _mode(root, INIT_SCRIPT_DEFAULTS)))
@@ -144,6 +144,13 @@ def prepare(root: Root) -> Registration:
         message = f"its {LIST} would replace ours, rename it to sort before {name}"
         raise ImageError(f"{modules.overridden_by}: {message}")
     return Registration(tuple(found), modules, schema)
+
+
+def _has_debians_init_scripts(root: Root) -> bool:
+    """Return whether Debian's init scripts start cloud-init: OpenRC's own, as of Alpine, read none of its defaults."""
+    if not root.is_file(INIT_SCRIPT) or not root.exists(INIT) or root.real(INIT).endswith("/systemd"):
+        return False
+    return b"openrc-run" not in root.read(INIT_SCRIPT).split(b"\n", 1)[0]
 
 
 def _unit(folder: str, name: str, text: str, wanted_by: Iterable[str]) -> Iterator[File]:

@@ -2,8 +2,8 @@
 # Makes a Debian root whose machines know ssh_keepalive: kiwi runs this in it, when all packages and the files of the
 # folder root are there. In the project's top folder, as root, with debootstrap and the package (make package):
 #     cp -r examples/images/kiwi description
-#     install -D -t description/root/etc/cloud/cloud.cfg.d examples/images/95_ssh_keepalive.cfg
-#     install -D -t description/root/opt dist/*.deb
+#     install -D -m 644 -t description/root/etc/cloud/cloud.cfg.d examples/images/95_ssh_keepalive.cfg
+#     install -D -m 644 -t description/root/opt dist/*.deb
 #     mkdir -p -m 700 ~/.gnupg    # without it kiwi cannot import the key of Debian's archive
 #     kiwi-ng system build --description description --target-dir image
 set -eu

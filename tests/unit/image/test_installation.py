@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from images import FILES, LIST, NEW, OLD, ORIGINAL, PACKAGES, make, modules, refused, tree
 from ssh_keepalive.image import installation, module_files
-from ssh_keepalive.image.installation import install, uninstall
+from ssh_keepalive.image.installation import has_traces, install, uninstall
 from ssh_keepalive.openssh import Settings
 from ssh_keepalive.policy import Entry, Policy
 from ssh_keepalive.sshd_config import with_block
@@ -133,6 +133,33 @@ def test_a_link_in_the_package_is_removed_and_what_it_leads_to_stays(folder, roo
     assert (folder / "srv/precious/x.py").exists()
     shutil.rmtree(str(folder / "srv"))
     assert tree(folder) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "has"),
+    [
+        ("etc/ssh/sshd_config.d/00-ssh-keepalive.conf", "", True),
+        ("etc/ssh/sshd_config.d/.00-ssh-keepalive.conf.new", "", True),
+        ("etc/profile.d/zz-ssh-keepalive.sh", "", True),
+        ("run/ssh-keepalive.json", "{}", True),
+        ("etc/ssh/sshd_config", "# BEGIN ssh-keepalive\nClientAliveInterval 5\n# END ssh-keepalive\n", True),
+        ("etc/ssh/sshd_config", "ClientAliveInterval 5\n", False),
+        ("etc/ssh/sshd_config.d/50-cloud-init.conf", "", False),
+        ("run/ssh-keepalive.lock", "", False),
+    ],
+)
+def test_a_policy_has_left_traces_or_not(folder, root, name, text, has):
+    install(root)
+    assert not has_traces(root)
+    make(folder, {name: text})
+    assert has_traces(root) == has
+    uninstall(root)
+    assert not has_traces(root)
+
+
+def test_without_sshd_there_are_no_traces(folder, root):
+    (folder / "etc/ssh/sshd_config").unlink()
+    assert not has_traces(root)
 
 
 def test_uninstall_takes_away_what_boots_have_left(folder, root):

@@ -73,6 +73,13 @@ def test_it_does_not_run_where_there_is_none(tmp_path, name, content):
     assert not is_run(tmp_path, name, content)
 
 
+def test_it_is_skipped_where_the_command_is_gone():
+    unit = note_unit.render().partition("[Service]")[0]
+    assert [line for line in unit.splitlines() if line.startswith("Condition")] == [
+        "ConditionFileIsExecutable=/usr/bin/ssh-keepalive"
+    ]
+
+
 def test_it_fails_for_what_is_not_in_effect_and_not_for_what_is_unknown():
     lines = note_unit.render().splitlines()
     assert [line for line in lines if line.startswith(("ExecStart", "Success", "Timeout"))] == [

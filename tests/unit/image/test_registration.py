@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -371,7 +372,9 @@ def test_with_a_read_only_etc_a_booted_machine_has_its_list_elsewhere(folder, ro
 
 
 DEFAULTS = "etc/default/cloud-init"
-INIT_SCRIPTS = {"etc/init.d/cloud-init-local": "", "sbin/init": ""}
+INIT_SCRIPTS = {"etc/init.d/cloud-init-local": "#!/bin/sh\n# openrc-run reads this, too\n", "sbin/init": ""}
+# As Alpine and Gentoo have it
+OPENRC_SCRIPT = "#!/sbin/openrc-run\ndescription=cloud-init\n"
 
 
 @pytest.mark.parametrize("others", [None, "", "X=1\n", "X=1\n\n", "X=1"])
@@ -403,8 +406,9 @@ def test_cloud_inits_init_scripts_register_where_there_is_no_systemd(folder, roo
         {"etc/init.d/cloud-init-local": "", "lib/systemd/systemd": ""},
         {"etc/init.d/cloud-init-local": ""},
         {"sbin/init": ""},
+        {"etc/init.d/cloud-init-local": OPENRC_SCRIPT, "sbin/init": ""},
     ],
-    ids=["systemd", "no init", "other scripts"],
+    ids=["systemd", "no init", "other scripts", "scripts of OpenRC's own"],
 )
 def test_elsewhere_they_are_told_nothing(folder, root, files):
     make(folder, {**MODULE, **files})
@@ -413,6 +417,14 @@ def test_elsewhere_they_are_told_nothing(folder, root, files):
         (folder / "sbin/init").symlink_to("/lib/systemd/systemd")
     register(root)
     assert not (folder / DEFAULTS).exists()
+
+
+def test_where_no_boot_would_register_a_list_that_sorts_after_ours_is_refused(folder, root):
+    make(folder, {**MODULE, **INIT_SCRIPTS, "etc/init.d/cloud-init-local": OPENRC_SCRIPT})
+    make(folder, {LATE: "cloud_init_modules: [late, ssh]"})
+    said = "/{}: its cloud_init_modules would replace ours, rename it to sort before {}".format(LATE, Path(LIST).name)
+    for run in (register, install, status):
+        assert refused(folder, run) == said
 
 
 class Labelled(Root):
