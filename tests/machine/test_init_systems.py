@@ -24,14 +24,13 @@ SSHD_OPTS="-E {LOG}"
 ! grep -qsx 'ClientAliveInterval 51' {DROP_IN} || SSHD_OPTS="$SSHD_OPTS -o ListenAddress=203.0.113.1"
 """
 
-# As distributions that begin with OpenRC have it, by their name. Debian's own is sysvinit's.
+# As Gentoo has it, by its name and with words of its own. Debian's own is sysvinit's.
 OPENRC_SCRIPT = """\
 #!/sbin/openrc-run
 command=/usr/sbin/sshd
 pidfile=/run/sshd.pid
+command_args="$SSHD_OPTS -o PidFile=$pidfile -f /etc/ssh/sshd_config"
 start_pre() {
-    . /etc/default/ssh
-    command_args=$SSHD_OPTS
     checkpath --directory --mode 0755 /run/sshd
 }
 """
@@ -63,8 +62,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 def booted(kind: Kind) -> Iterator[Machine]:
     with Machine(kind.suite, USER_DATA, init=kind.init) as machine:
         etc = machine.root / "etc"
-        (etc / "default/ssh").write_text(DEFAULTS)
-        if kind.service == "sshd":
+        if kind.service == "ssh":
+            (etc / "default/ssh").write_text(DEFAULTS)
+        else:
+            (etc / "conf.d").mkdir()
+            (etc / "conf.d/sshd").write_text(DEFAULTS)
             (etc / "init.d/sshd").write_text(OPENRC_SCRIPT)
             (etc / "init.d/sshd").chmod(0o755)
             (etc / "init.d/ssh").unlink()

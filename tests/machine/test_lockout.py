@@ -117,6 +117,47 @@ def test_a_condition_that_only_systemd_knows(newest: Machine, condition: str) ->
     assert can_log_in(newest)
 
 
+# As in images of linuxcontainers.org
+GENERATOR = """\
+#!/bin/sh
+mkdir -p /run/systemd/system/service.d
+printf '[Service]\\nProtectProc=default\\n' >/run/systemd/system/service.d/zzz-lxc-service.conf
+"""
+
+
+def test_a_drop_in_that_a_generator_writes_anew_is_no_reason(newest: Machine) -> None:
+    serving.as_it_was(newest)
+    folder = "/etc/systemd/system-generators"
+    newest.sh(f"mkdir -p {folder}")
+    try:
+        newest.run("tee", f"{folder}/lxc", input=GENERATOR)
+        newest.sh(f"chmod 755 {folder}/lxc; systemctl daemon-reload; systemctl restart ssh; sleep 1")
+        newest.run("systemctl", "daemon-reload")
+        assert "zzz-lxc" in newest.run("systemctl", "show", "-p", "DropInPaths", "ssh").stdout
+        said = unattended(newest, OTHER)
+        assert said.code == 0, said
+        assert has_read(newest, "ClientAliveInterval 62")
+    finally:
+        newest.sh(f"rm -r {folder} /run/systemd/system/service.d; systemctl daemon-reload")
+
+
+def test_an_address_of_a_network_of_its_own_is_no_reason(newest: Machine) -> None:
+    serving.as_it_was(newest)
+    folder = "/etc/systemd/system/ssh.service.d"
+    lines = "[Service]\\nPrivateNetwork=yes\\nExecStartPre=/bin/ip addr add 10.9.9.9/32 dev lo\\n"
+    newest.sh(f"mkdir -p {folder}; printf '{lines}' >{folder}/x.conf; systemctl daemon-reload")
+    newest.sh(f"echo 'ListenAddress 10.9.9.9' >{FOLDER}/50-b.conf; systemctl restart ssh; sleep 1")
+    try:
+        said = unattended(newest, OTHER)
+        found = status(newest)
+    finally:
+        # Which the next test does not see among the machine's listeners
+        newest.run("systemctl", "stop", "ssh")
+    assert said.code == 0, said
+    assert said.text.endswith("changed, sshd restarted\n")
+    assert (found.code, found.addresses) == (0, {"10.9.9.9:22"}), found.problems
+
+
 def test_what_a_person_has_put_into_effect_is_no_reason(newest: Machine) -> None:
     serving.as_it_was(newest)
     newest.sh(f"echo 'ClientAliveCountMax 9' >{FOLDER}/50-b.conf; echo 'LogLevel VERBOSE' >>{MAIN}")

@@ -285,6 +285,30 @@ def test_another_program_is_asked(old_program: Machine, command: str) -> None:
     assert found.found["servers"][0]["program"] == OLD
 
 
+def test_another_main_file_that_is_built_into_a_program(newest: Machine) -> None:
+    """As of an OpenSSH that somebody has compiled."""
+    serving.as_it_was(newest)
+    newest.sh("mkdir -p /opt/ssh; echo 'PermitRootLogin yes' >/opt/ssh/sshd_config")
+    # The names are as long as each other.
+    newest.sh(f"sed s#{MAIN}#/opt/ssh/sshd_config#g /usr/sbin/sshd >/opt/ssh/sshd; chmod 755 /opt/ssh/sshd")
+    newest.sh(OVERRIDE.format("/opt/ssh/sshd -D") + "systemctl daemon-reload; systemctl restart ssh")
+    before = listener(newest)
+    said = apply(newest, OTHER)
+    assert said.code == 1
+    assert (
+        f"reads /opt/ssh/sshd_config, which does not read {DROP_IN}: put '{INCLUDE}' on its first line, "
+        "then systemctl restart ssh.service"
+    ) in said.text
+    assert listener(newest) == before
+    newest.sh(f"sed -i '1i{INCLUDE}' /opt/ssh/sshd_config; systemctl restart ssh")
+    assert has_read(newest, OURS)
+    said = apply(newest, OTHER)
+    assert said.code == 0, said
+    assert has_read(newest, "ClientAliveInterval 62")
+    found = status(newest)
+    assert found.code == 0, found.problems
+
+
 @pytest.mark.slow
 def test_another_program_for_some(old_program: Machine) -> None:
     old_program.run("tee", MANAGEMENT, input=f"{INCLUDE}\nPort 2222\nPidFile none\n")

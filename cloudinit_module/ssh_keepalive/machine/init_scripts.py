@@ -2,8 +2,9 @@
 """The services of OpenRC and SysV that start sshd."""
 
 import contextlib
+import os
 import time
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from .. import paths
 from . import processes, units
@@ -13,8 +14,10 @@ from .problem import Problem, SshdError
 
 # What a restarted sshd may take to write its PID file, by which it is known to run off systemd.
 _PID_FILE_SECONDS = 3.0
-# Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's
-_DEFAULTS = tuple(zip(paths.SSHD_DEFAULTS, ("SSHD_OPTS", "OPTIONS", "SSHD_OPTS")))
+# Where init scripts have sshd's arguments from: Debian's, Red Hat's, OpenRC's of Alpine and of Gentoo
+_DEFAULTS = tuple(zip(paths.SSHD_DEFAULTS, (("SSHD_OPTS",), ("OPTIONS",), ("command_args", "SSHD_OPTS"))))
+# And its main file, where that is another: OpenRC's of Alpine, and of Gentoo
+_MAIN_FILES = ("cfgfile", "SSHD_CONFIG")
 
 
 class Script(NamedTuple):
@@ -22,6 +25,15 @@ class Script(NamedTuple):
 
     name: str
     manager: str
+
+    def changed_since(self, listener: processes.Listener, host: Host) -> List[str]:
+        """Return the files that say how it is started and have changed since its process was, or may have."""
+        found = []
+        for file in (*paths.SSHD_DEFAULTS, f"/etc/init.d/{self.name}"):
+            with contextlib.suppress(OSError):
+                if os.stat(host.at(file)).st_ctime >= processes.on_the_clock(listener.began):
+                    found.append(file)
+        return found
 
     def _do(self, verb: str, host: Host) -> Answer:
         return host.run(self.manager, self.name, verb)
@@ -77,8 +89,13 @@ def pid_file_names_sshd(host: Host) -> bool:
 
 def default_words(host: Host) -> Tuple[str, ...]:
     """Return the arguments with which an init script starts sshd, as far as its own file of defaults says."""
-    for file, name in _DEFAULTS:
-        value = units.variables_in(file, host, is_for_shell=True).get(name)
-        if value:
-            return tuple(value.split())
+    for file, names in _DEFAULTS:
+        values = units.variables_in(file, host, is_for_shell=True)
+        words = next(filter(None, map(values.get, names)), "").split()
+        main = next(filter(None, map(values.get, _MAIN_FILES)), paths.MAIN)
+        # Of one that the shell makes of a variable nothing is known.
+        if main.startswith("/") and main != paths.MAIN:
+            words += ["-f", main]
+        if words:
+            return tuple(words)
     return ()

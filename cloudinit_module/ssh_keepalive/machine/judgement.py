@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR GPL-3.0-only
 """A judgement of audits: whether a server enforces the policy, or why not."""
 
+import os
 from typing import List, Optional, Sequence
 
 from .. import openssh, sshd_config
@@ -13,7 +14,6 @@ from .problem import NotReadError, Problem, SshdError
 from .record import Reading
 from .servers import Server
 from .verification import Deviation
-
 
 
 class Judge:
@@ -50,6 +50,11 @@ class Judge:
             wrong = shells.tmout_problem(settings.tmout, self._host)
             if wrong:
                 raise SshdError(wrong)
+        if os.path.realpath(found.main) != os.path.realpath(found.server.main):
+            # Another is built into its program, and what is written to this one it never reads.
+            problems = self.problems_of_another(found)
+            if problems:
+                raise SshdError(*problems)
         exceptions = [one for one in found.for_root if one.is_for("root")]
         others = [one for one in found.for_root if one not in exceptions]
         self._raise_for(found, (*found.deviations, *others), in_main)

@@ -18,6 +18,9 @@ _CLOCK_BOOTTIME = 7
 STEP_SECONDS = 2.0
 # The title of one that takes connections, from 8.2 on: its command line joined by blanks; its end may be cut off.
 _LISTENER = re.compile(r"[^\s:]+: (?P<command>/\S+(?: .*)?) \[listener\] [0-9]+ of [0-9]+-[0-9]+ startups$", re.DOTALL)
+# At the end of the names of Alpine's programs with PAM or Kerberos (openssh-server-pam, -krb5)
+FLAVOUR = r"(?:\.pam|\.krb5)?"
+_PROGRAM = re.compile(rf"sshd(?:-session|-auth)?{FLAVOUR}$")
 # How a process begins that has not given itself a title, as before 8.2
 _RAW = re.compile(r"/(.*/)?sshd$")
 # What follows the program's path in /proc after an upgrade
@@ -211,7 +214,7 @@ def _process(name: str, proc: str) -> Optional[Process]:
         _raise_if_hidden(name, proc)
         raise
     words = _words(name, proc)
-    is_sshd = os.path.basename(program).replace(_REPLACED, "") in ("sshd", "sshd-session", "sshd-auth")
+    is_sshd = _PROGRAM.match(os.path.basename(program).replace(_REPLACED, ""))
     # A copy may have any name.
     titled = _titled(words[0])
     if not is_sshd and not (titled and _is_program(titled, program)):
@@ -246,6 +249,14 @@ def listening(pid: int, host: Host) -> Tuple[Tuple[int, ...], Tuple[Tuple[str, i
             address, _, port = fields[1].partition(":")
             addresses.add((decoded(address), int(port, 16)))
     return tuple(sorted(inodes)), tuple(sorted(addresses))
+
+
+def may_listen_on(pid: int, address: str, host: Host) -> bool:
+    """Return whether an address is one of those that a process has in its network, which may be another than ours."""
+    if ":" in address:
+        return socket.inet_pton(socket.AF_INET6, address).hex() in text(host.at(f"/proc/{pid}/net/if_inet6"))
+    local = rf"-- {re.escape(address)}\n(?: +/.*\n)*? +/32 host LOCAL$"
+    return bool(re.search(local, text(host.at(f"/proc/{pid}/net/fib_trie")), re.MULTILINE))
 
 
 def sockets_of(pid: int, host: Host) -> Iterator[List[str]]:

@@ -152,12 +152,14 @@ class Restarts:
         changed = list(self._changed_by_others(audit))
         if server.unit and server.listener:
             changed += units.changed_since(server.unit, server.listener, self._host)
+        if server.script and server.listener:
+            changed += server.script.changed_since(server.listener, self._host)
         if changed:
             found.append(f"{', '.join(dict.fromkeys(changed))} may have changed since it read that")
         if server.is_to_start_otherwise:
             where = ", ".join((server.service, *(server.unit.files if server.unit else ())))
             found.append(f"{where} would start it with another command than it was started with")
-        return found + _obstacles(server, self._host) + _addresses_that_differ(audit)
+        return found + _obstacles(server, self._host) + _addresses_that_differ(audit, self._host)
 
     def _changed_by_others(self, audit: Audit) -> Tuple[str, ...]:
         """Return what a server may not have read of files of others."""
@@ -216,7 +218,7 @@ def _obstacles(server: Server, host: Host) -> List[str]:
     return found
 
 
-def _addresses_that_differ(audit: Audit) -> List[str]:
+def _addresses_that_differ(audit: Audit, host: Host) -> List[str]:
     """Return why a server may not be able to listen where its configuration says now, or would listen elsewhere."""
     server = audit.server
     if server.listener is None or not server.listener.addresses or (server.unit and server.unit.is_activated):
@@ -231,7 +233,9 @@ def _addresses_that_differ(audit: Audit) -> List[str]:
         # Where it listens shows without the interface.
         bare = address.strip("[]").partition("%")[0]
         # Without IPv6 it listens on the other wildcard alone.
-        named[shown] = (("*" if bare in processes.WILDCARDS else bare, int(port)) in listened, _is_here(bare))
+        is_listened = ("*" if bare in processes.WILDCARDS else bare, int(port)) in listened
+        # It may be in a network of its own.
+        named[shown] = (is_listened, _is_here(bare) or processes.may_listen_on(server.listener.pid, bare, host))
     new = [shown for shown, (is_listened, is_here) in named.items() if is_here and not is_listened]
     gone = [shown for shown, (is_listened, is_here) in named.items() if is_listened and not is_here]
     if named and not any(all(found) for found in named.values()):

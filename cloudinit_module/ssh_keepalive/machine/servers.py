@@ -24,9 +24,9 @@ _SETTLING_SECONDS = 3.0
 class Server(NamedTuple):
     """Hold an sshd: its program, its main file, what starts it (`unit` or `script`), and its process (`listener`).
 
-    `arguments` are None if neither the process nor its unit tells them. `script_words` are the command with which the
-    script would start it. The clock was not set since `steady_since`, in ticks since the boot. One that
-    `lacks_run_folder`, which a service that fails takes along, would end when it reads its files anew.
+    `arguments` are None if neither the process nor its unit tells them. `script_words` are those with which the
+    script would start it, but for its own. The clock was not set since `steady_since`, in ticks since the boot. One
+    that `lacks_run_folder`, which a service that fails takes along, would end when it reads its files anew.
     """
 
     program: str
@@ -75,11 +75,13 @@ class Server(NamedTuple):
     def is_to_start_otherwise(self) -> bool:
         """Return whether its unit would start it with another program or other words than its process has.
 
-        Of a unit that starts a wrapper of sshd's that is not known. Off systemd its init script is meant.
+        Of a unit that starts a wrapper of sshd's that is not known. Off systemd its init script is meant, which may add
+        words of its own.
         """
         unit, listener = self.unit, self.listener
         if self.script and listener and listener.words is not None:
-            return " ".join(self.script_words) != " ".join(listener.words)
+            left = iter(listener.words)
+            return not all(word in left for word in self.script_words)
         if unit is None or listener is None or listener.words is None or not unit.starts_sshd:
             return False
         programs = {os.path.realpath(path) for path in (unit.program, listener.program) if path}

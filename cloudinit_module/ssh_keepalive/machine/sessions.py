@@ -9,7 +9,10 @@ from .host import Host
 
 # Who is served: `sshd: root@pts/0`, `sshd: root` without a terminal or command, and `[priv]` (from 10.6 on
 # `[postauth]`) where another process of the user's own serves. Others ([accepted], [net]) have not logged in.
-_SERVED = re.compile(r"sshd(?:-session)?: (?P<user>[^\s@\[\]]+)(?:@\S+)?(?P<watches> \[(?:priv|postauth)\])?$")
+_SERVED = re.compile(
+    rf"sshd(?:-session)?{processes.FLAVOUR}: "
+    r"(?P<user>[^\s@\[\]]+)(?:@\S+)?(?P<watches> \[(?:priv|postauth)\])?$"
+)
 # proc_net(5)
 _ESTABLISHED = "01"
 

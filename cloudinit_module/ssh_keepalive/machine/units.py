@@ -20,7 +20,8 @@ _PROPERTIES = (
     "ExecMainStartTimestamp,Accept,Triggers,NRestarts,FragmentPath,DropInPaths,KillMode,Listen,Job,NeedDaemonReload"
 )
 
-_TRANSIENT = "/run/systemd/transient/"
+# What systemd writes for a start, and what generators write anew at each daemon-reload
+_WRITTEN_BY_SYSTEMD = ("/run/systemd/transient/", "/run/systemd/generator")
 _RUNS_SSHD = re.compile(rb"^\s*Exec.*sshd", re.MULTILINE)
 # Where units are, and below these the folders with links to what will be started; systemd.unit(5)
 _FOLDERS = (
@@ -187,8 +188,7 @@ def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[
         # The clock was set since: what it was then counts.
         began = unit.started
     found = []
-    # What systemd writes for a start of its own nobody else edits, and it is as old as the process.
-    definition = [file for file in unit.definition if not file.startswith(_TRANSIENT)]
+    definition = [file for file in unit.definition if not _is_of_programs(file)]
     # A script that starts sshd says how, too.
     script = unit.program if not unit.starts_sshd and is_script(unit.program or "") else None
     for file in filter(None, (*definition, *unit.files, script)):
@@ -196,6 +196,15 @@ def changed_since(unit: Unit, listener: processes.Listener, host: Host) -> List[
             if os.stat(file if file == script else host.at(file)).st_ctime >= began:
                 found.append(file)
     return found
+
+
+def _is_of_programs(file: str) -> bool:
+    """Return whether programs write a unit's file, and write it anew without a change: by its time nothing is known.
+
+    Below /etc the drop-ins of all services are people's, elsewhere those of a package or of a container's image.
+    """
+    is_for_all = os.path.basename(os.path.dirname(file)) == "service.d" and not file.startswith("/etc/")
+    return is_for_all or file.startswith(_WRITTEN_BY_SYSTEMD)
 
 
 def is_script(file: str) -> bool:

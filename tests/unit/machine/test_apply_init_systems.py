@@ -41,15 +41,60 @@ def test_openrc_is_asked_by_its_own_command(machine):
     assert machine.calls("rc-service")[:1] == ["ssh status"]
 
 
-def test_the_options_of_an_init_script_are_asked_with(machine, refused):
+@pytest.mark.parametrize(("file", "name"), [("default/ssh", "SSHD_OPTS"), ("conf.d/sshd", "command_args")])
+def test_the_options_of_an_init_script_are_asked_with(machine, refused, file, name):
     machine.off_systemd()
-    (machine.root / "etc/default").mkdir()
-    (machine.root / "etc/default/ssh").write_text("SSHD_OPTS='-o ClientAliveInterval=0'\n")
+    file = machine.root / "etc" / file
+    file.parent.mkdir()
+    file.write_text("{}='-o ClientAliveInterval=0'\n".format(name))
     assert refused() == (
         "ClientAliveInterval is 0 where 5 is expected, sshd is started with -o ClientAliveInterval=0, which overrides "
         "it: remove that from its command line (/etc/default/ssh, /etc/sysconfig/sshd, /etc/conf.d/sshd), and restart "
         "it"
     )
+
+
+@pytest.fixture
+def gentoo(machine):
+    """A machine whose init script adds words of its own to those of its file."""
+    machine.off_systemd("rc-service")
+    machine.defaults = machine.root / "etc/conf.d/sshd"
+    machine.defaults.parent.mkdir()
+    machine.defaults.write_text("SSHD_OPTS='-4 -o UsePAM=yes'\n")
+    words = "-4 -o UsePAM=yes -o PidFile={}/sshd.pid -f {}".format(machine.run, machine.main)
+    machine.start_by_hand(words=words)
+    return machine
+
+
+def test_what_an_init_script_adds_is_no_reason(gentoo):
+    assert apply(POLICY, gentoo.host()).restarted
+
+
+@pytest.mark.parametrize("text", ["", "SSHD_OPTS='-o UsePAM=yes'\n", "SSHD_OPTS='-4 -o UsePAM=yes'\n"])
+def test_options_that_may_have_been_taken_away_since_are_a_reason(gentoo, text):
+    gentoo.defaults.write_text(text)
+    with pytest.raises(SshdError) as caught:
+        apply(POLICY, gentoo.host())
+    assert gentoo.shown(caught.value) == (
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf is written, but sshd (process 5000900, port 22) was not "
+        "restarted: /etc/conf.d/sshd may have changed since it read that: rc-service ssh restart puts all of that into "
+        "effect"
+    )
+    assert "restart" not in verbs(gentoo, "rc-service")
+
+
+def test_other_options_are_a_reason(gentoo):
+    gentoo.defaults.write_text("SSHD_OPTS='-o UsePAM=no'\n")
+    with pytest.raises(SshdError, match="; ssh would start it with another command than it was started with"):
+        apply(POLICY, gentoo.host())
+
+
+def test_an_init_script_that_was_changed_since_is_a_reason(gentoo):
+    script = gentoo.root / "etc/init.d/ssh"
+    script.parent.mkdir()
+    script.write_text("#!/sbin/openrc-run\n")
+    with pytest.raises(SshdError, match=r"not restarted: /etc/init\.d/ssh may have changed since it read that"):
+        apply(POLICY, gentoo.host())
 
 
 # Seen on Debian with a script of OpenRC's own kind: an sshd that has died counts as started, and cannot be stopped.

@@ -162,6 +162,36 @@ def test_an_address_that_the_machine_has_lost_keeps_it_from_being_restarted(mach
     )
 
 
+FIB_TRIE = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     +-- 192.0.2.0/24 2 0 2
+        |-- 192.0.2.4
+           /30 link UNICAST
+        |-- 192.0.2.5
+           /32 link UNICAST
+           /32 host LOCAL
+        |-- 192.0.2.6
+           /32 link UNICAST
+"""
+IF_INET6 = "20010db8000000000000000000000005 02 40 00 80     eth0\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "is_there"),
+    [("192.0.2.5", True), ("192.0.2.4", False), ("192.0.2.6", False), ("2001:db8::5", True), ("2001:db8::6", False)],
+)
+def test_an_address_of_a_network_of_its_own_is_no_reason(machine, address, is_there):
+    machine.main.write_text(machine.main.read_text() + "ListenAddress {}\n".format(address))
+    network = machine.root / "proc" / str(machine.start(addresses=[(address, 22)])) / "net"
+    (network / "fib_trie").write_text(FIB_TRIE)
+    (network / "if_inet6").write_text(IF_INET6)
+    if is_there:
+        assert apply(POLICY, machine.host()).restarted
+    else:
+        assert "22, which its configuration names, is no address of this machine now: " in pending(machine)
+
+
 def test_an_address_that_the_machine_never_had_is_no_reason(machine):
     machine.main.write_text(machine.main.read_text() + "ListenAddress 192.0.2.5\nListenAddress 127.0.0.1\n")
     machine.start(addresses=[("127.0.0.1", 22)])
@@ -195,6 +225,30 @@ def test_the_file_of_a_transient_unit_is_as_old_as_its_process(machine):
     machine.start()
     unit.write_text("[Service]\nExecStart=/usr/sbin/sshd -D\n")
     assert apply(POLICY, machine.host()).restarted
+
+
+@pytest.mark.parametrize(
+    ("drop_in", "restarts"),
+    [
+        # Of an image of linuxcontainers.org, by a generator at each daemon-reload
+        ("/run/systemd/system/service.d/zzz-lxc-service.conf", True),
+        # Fedora's, by upgrades of systemd
+        ("/usr/lib/systemd/system/service.d/10-timeout-abort.conf", True),
+        ("/run/systemd/generator.late/ssh.service.d/x.conf", True),
+        ("/etc/systemd/system/service.d/x.conf", False),
+        ("/run/systemd/system/ssh.service.d/x.conf", False),
+    ],
+)
+def test_a_drop_in_that_programs_write_anew_is_no_reason(machine, drop_in, restarts):
+    file = machine.root / drop_in[1:]
+    machine.set_unit(DropInPaths=drop_in)
+    machine.start()
+    file.parent.mkdir(parents=True)
+    file.write_text("[Service]\nProtectProc=default\n")
+    if restarts:
+        assert apply(POLICY, machine.host()).restarted
+    else:
+        assert " was not restarted: {} may have changed since it read that: ".format(drop_in) in pending(machine)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,47 @@ def test_the_vendors_main_file_gets_no_block(machine, refused):
     assert vendor.read_text() == "UsePAM yes\n"
 
 
+@pytest.fixture
+def built_in(machine):
+    """Return the main file that is built into a running sshd, and that is another than the machine's."""
+    main = machine.root / "opt/ssh/sshd_config"
+    main.parent.mkdir(parents=True)
+    machine.set("sshd", main="/opt/ssh/sshd_config")
+    main.write_text("UsePAM yes\n")
+    machine.start()
+    return main
+
+
+def test_an_sshd_that_reads_another_main_file_is_told_of_and_only_once_tried(machine, built_in, refused):
+    assert refused() == (
+        "ssh.service (process 5000001, port 22) reads /opt/ssh/sshd_config, which does not read "
+        "/etc/ssh/sshd_config.d/00-ssh-keepalive.conf: put 'Include /etc/ssh/sshd_config.d/00-ssh-keepalive.conf' on "
+        "its first line, then systemctl restart ssh.service"
+    )
+    assert len([call for call in machine.calls("sshd") if " -f " in call]) == 1
+    assert built_in.read_text() == "UsePAM yes\n"
+
+
+def test_an_sshd_that_reads_the_policy_by_another_main_file(machine, built_in, refused):
+    built_in.write_text("Include {}\nUsePAM yes\n".format(machine.file))
+    machine.start()
+    assert apply(POLICY, machine.host()).restarted
+    built_in.write_text("ClientAliveInterval 7\nInclude {}\n".format(machine.file))
+    assert refused() == (
+        "ClientAliveInterval is 7 where 5 is expected, /opt/ssh/sshd_config:1 overrides it: "
+        "remove that line and restart sshd"
+    )
+
+
+def test_a_main_file_of_another_name_gets_its_block(machine, built_in):
+    built_in.unlink()
+    built_in.symlink_to(machine.main)
+    machine.main.write_text("UsePAM yes\n")
+    machine.start()
+    assert apply(POLICY, machine.host()).restarted
+    assert machine.main.read_text() == include_block(machine) + "UsePAM yes\n"
+
+
 def test_the_vendors_main_file_that_reads_drop_ins_is_left_as_it_is(machine):
     vendor = machine.root / "usr/etc/ssh/sshd_config"
     vendor.parent.mkdir(parents=True)

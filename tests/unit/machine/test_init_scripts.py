@@ -11,6 +11,14 @@ from ssh_keepalive.machine import init_scripts
         ("sysconfig/sshd", 'OPTIONS="-o UseDNS=no"\n', ("-o", "UseDNS=no")),
         ("conf.d/sshd", "SSHD_OPTS=''\n", ()),
         ("default/ssh", "OPTIONS=-4\n", ()),
+        # Alpine's
+        ("conf.d/sshd", "command_args='-4'\nSSHD_OPTS='-6'\n", ("-4",)),
+        ("conf.d/sshd", "SSHD_OPTS='-6'\ncfgfile=/etc/ssh/other\n", ("-6", "-f", "/etc/ssh/other")),
+        # Gentoo's
+        ("conf.d/sshd", 'SSHD_CONFDIR="${RC_PREFIX%/}/etc/ssh"\nSSHD_OPTS=""\n', ()),
+        ("conf.d/sshd", "SSHD_CONFIG=/srv/sshd\n", ("-f", "/srv/sshd")),
+        ("conf.d/sshd", "SSHD_CONFIG=/etc/ssh/sshd_config\n", ()),
+        ("conf.d/sshd", 'SSHD_CONFIG="${SSHD_CONFDIR}/other"\n', ()),
     ],
 )
 def test_arguments_of_an_init_script(machine, file, text, words):

@@ -41,6 +41,15 @@ TESTING = [
     (225, 167, 0, SESSION, "sshd-session: root@notty"),
     (230, 168, 1000, SESSION, "sshd-session: debian"),
 ]
+# openssh-server-pam
+ALPINE = [
+    (109, 1, 0, "/usr/sbin/sshd.pam", "sshd: /usr/sbin/sshd.pam [listener] 0 of 10-100 startups"),
+    (167, 109, 0, "/usr/lib/ssh/sshd-session.pam", "sshd-session.pam: root@pts/0"),
+    (168, 109, 0, "/usr/lib/ssh/sshd-session.pam", "sshd-session.pam: alice [priv]"),
+    (169, 109, 0, "/usr/lib/ssh/sshd-session.pam", "sshd-session.pam: late [priv]"),
+    (172, 169, 994, "/usr/lib/ssh/sshd-auth.pam", "sshd-auth.pam: late [net]"),
+    (230, 168, 1000, "/usr/lib/ssh/sshd-session.pam (deleted)", "sshd-session.pam: alice@pts/1"),
+]
 
 
 EVERYWHERE = (("0.0.0.0", 22), ("::", 22))
@@ -70,8 +79,9 @@ def listening(proc, pid, title, addresses=EVERYWHERE, **details):
         (DEBIAN_12, [("debian", 166), ("root", 167), ("anna", 168), ("ops", 169)]),
         (DEBIAN_13, [("root", 175), ("debian", 179)]),
         (TESTING, [("root", 167), ("debian", 168)]),
+        (ALPINE, [("root", 167), ("alice", 168)]),
     ],
-    ids=["8.4-and-9.2", "10.0", "10.6"],
+    ids=["8.4-and-9.2", "10.0", "10.6", "alpine"],
 )
 def test_sessions_are_those_who_have_logged_in(proc, table, sessions):
     for pid, parent, uid, exe, title in table:
