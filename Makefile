@@ -31,6 +31,8 @@ test: lint unit machine  ## all but what takes long
 test-all: host-images host-peers test  ## what takes long, too
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[images]'
 	$(BIN)/pytest tests/unit -m slow -n 2
+	@# Six workers have more machines at once than the usual 128 inotify instances are for.
+	@limit=/proc/sys/fs/inotify/max_user_instances; [ "$$(cat $$limit)" -ge 1024 ] || echo 1024 >$$limit || true
 	$(BIN)/pytest tests/machine -m slow -n 6 --dist worksteal -rP
 
 # OPENSSH_BUILDS names a folder with other OpenSSH servers, as trees for / in folders named by their versions

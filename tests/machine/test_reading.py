@@ -14,6 +14,8 @@ THEIRS = "ClientAliveInterval 7"
 RESTART = "systemctl reset-failed ssh; systemctl restart ssh\n"
 # A SIGHUP, of which systemd only says that it was sent.
 RELOAD = "systemctl reload ssh; sleep 0.5\n"
+# A start has the unit note what was read.
+NOTED = "sleep 0.5; while systemctl show ssh-keepalive-note | grep -q ActiveState=activating; do sleep 0.1; done\n"
 NO_RECORD = "rm -f /run/ssh-keepalive.json\n"
 CONFLICT = f"echo '{THEIRS}' >{FOLDER}/00-a.conf\n"
 OVERRIDE = "mkdir -p /etc/systemd/system/ssh.service.d; cat >/etc/systemd/system/ssh.service.d/x.conf <<'X'\n{}\nX\n"
@@ -60,8 +62,8 @@ EVENTS = {
     "a conflict that comes after ours": Event(f"echo '{THEIRS}' >{FOLDER}/50-b.conf\n" + RESTART),
     "other files without a record": Event(NO_RECORD + f"sed -i '1iMaxAuthTries 5' {MAIN}", NOT_SURE),
     # It is noted after each start.
-    "a restart, and a chmod later": Event(RESTART + f"sleep 1.5; chmod 600 {MAIN}"),
-    "a restart, and another keyword later": Event(RESTART + f"sleep 1.5; echo 'MaxAuthTries 5' >>{MAIN}"),
+    "a restart, and a chmod later": Event(RESTART + NOTED + f"chmod 600 {MAIN}"),
+    "a restart, and another keyword later": Event(RESTART + NOTED + f"echo 'MaxAuthTries 5' >>{MAIN}"),
     # No holes
     "a conflict": Event(CONFLICT, BAD),
     "a conflict that sshd has read": Event(CONFLICT + RESTART, BAD, False),
@@ -170,19 +172,20 @@ EVENTS = {
         False,
     ),
     "a Match that sshd has read, taken away": Event(
-        f"printf 'Match User root\\n{THEIRS}\\n' >{FOLDER}/50-r.conf\n" + RESTART + f"sleep 1.5; rm {FOLDER}/50-r.conf",
+        f"printf 'Match User root\\n{THEIRS}\\n' >{FOLDER}/50-r.conf\n" + RESTART + NOTED + f"rm {FOLDER}/50-r.conf",
         (1,),
         False,
     ),
     "a Match of somebody's that sshd has read, taken away": Event(
-        f"printf 'Match User bob\\n{THEIRS}\\n' >{FOLDER}/50-b.conf\n" + RESTART + f"sleep 1.5; rm {FOLDER}/50-b.conf",
+        f"printf 'Match User bob\\n{THEIRS}\\n' >{FOLDER}/50-b.conf\n" + RESTART + NOTED + f"rm {FOLDER}/50-b.conf",
         (1,),
         False,
     ),
     "a Match that changes nothing, taken away": Event(
         f"printf 'Match User bob\\nX11Forwarding no\\n' >{FOLDER}/50-b.conf\n"
         + RESTART
-        + f"sleep 1.5; rm {FOLDER}/50-b.conf",
+        + NOTED
+        + f"rm {FOLDER}/50-b.conf",
     ),
     "an option of the service's": Event("echo SSHD_OPTS=-oClientAliveInterval=7 >/etc/default/ssh", (1,)),
     "an option that has been taken away": Event(

@@ -475,6 +475,14 @@ def test_an_sshd_that_is_active_and_does_not_listen_is_not_said_to_enforce(runni
     assert "Interval 5" in running.file.read_text()
 
 
+def test_another_sshd_that_listens_there_is_not_the_one_that_was_restarted(running, monkeypatch):
+    # As in a network namespace, where an address is another one's, too.
+    monkeypatch.setattr(restarts, "_SIGNAL_SECONDS", 0.3)
+    running.start_by_hand(writes_pid=False)
+    running.set("systemctl", comes_to_nothing="is deaf")
+    assert "ssh.service is not seen to listen after its restart" in pending(running)
+
+
 # What others change while a run goes on is theirs to put into effect, as what they have changed before.
 
 

@@ -70,6 +70,29 @@ def test_the_unit_does_not_know_of_a_program_that_was_replaced(enforced):
     assert noted(enforced)[:2] == ("unknown", 2)
 
 
+def test_the_unit_fails_for_a_configuration_with_which_every_login_is_refused(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    with enforced.main.open("a") as stream:
+        stream.write("Include {}\n".format(enforced.ssh / "big.conf"))
+    (enforced.ssh / "big.conf").write_text("#" * 251000)
+    enforced.openssh("10.0p2")
+    enforced.start()
+    verdict, code, problems = noted(enforced)
+    assert (verdict, code) == ("not-enforced", 1)
+    assert "above 256 KiB this version refuses every login" in problems[0]
+
+
+def test_the_unit_does_not_know_of_matches_where_a_name_service_does_not_answer(enforced):
+    asks(enforced, "{unresponsive_timeout: 3m}")
+    with enforced.main.open("a") as stream:
+        stream.write("Match User bob\n  X11Forwarding no\n")
+    enforced.start()
+    enforced.set("sshd", hangs={"-C": 60})
+    verdict, code, problems = noted(enforced)
+    assert (verdict, code) == ("unknown", 2)
+    assert "a name service here does not answer, so that no Match could be asked about" in problems[0]
+
+
 def test_what_was_ignored_for_sure_outweighs_what_is_unknown(enforced):
     enforced.main.write_text(enforced.main.read_text() + "Match Version old\nClientAliveInterval 6\n")
     enforced.start()
